@@ -1,0 +1,148 @@
+# Every target that people call has a one-line description behind "##", which plain `make` prints.
+
+PORT      ?= 8080
+FUZZTIME  ?= 30s
+COUNT     ?= 6
+RELEASES  ?= 1000
+REVISIONS ?= 10
+IMAGE     ?= helm-state-metrics
+GO        ?= go
+
+MAKEFLAGS += --no-print-directory
+# Two of the big builds at once would only slow each other down.
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+module   := github.com/helm-state-metrics/helm-state-metrics
+# Static binaries that do not depend on the machine's C compiler. No -buildvcs: a clone that belongs to another user,
+# as in many CI systems, would make the build fail, and the version is stamped below.
+go_build := CGO_ENABLED=0 $(GO) build -buildvcs=false
+
+# The version comes from the tags, or in a source archive from the file VERSION.
+stamp    := github.com/prometheus/common/version
+version  = $(shell git describe --tags --always --dirty 2>/dev/null || cat VERSION 2>/dev/null || echo unknown)
+revision = $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
+branch   = $(shell git rev-parse --abbrev-ref HEAD 2>/dev/null || echo unknown)
+# The date of the commit and not of the build, so that the same sources always give the same binary.
+date     = $(shell git log -1 --format=%cI 2>/dev/null)
+ldflags  = -s -w -X $(stamp).Version=$(version:v%=%) -X $(stamp).Revision=$(revision) \
+           -X $(stamp).Branch=$(branch) -X $(stamp).BuildDate=$(date)
+
+sources := $(shell find cmd internal -type f ! -name '*_test.go' ! -path '*/testdata/*' 2>/dev/null)
+
+# each builds the given files one after the other and tells how far it is.
+each = @set -e; i=0; for file in $(1); do \
+	i=$$((i+1)); step="[$$i/$(words $(1))]"; \
+	if $(MAKE) -q $$file 2>/dev/null; then echo "$$step $$file is up to date"; \
+	else $(MAKE) step="$$step " $$file; fi; done
+
+# started begins a rule that builds the program $@. A build without any output for minutes looks like one that hangs.
+started = @mkdir -p bin; echo "$(step)building $(1)"
+
+.PHONY: help
+help:
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+##### The exporter
+
+.PHONY: build
+build: bin/helm-state-metrics ## Build the exporter into bin/
+
+bin/helm-state-metrics: go.mod go.sum $(sources)
+	$(call started,helm-state-metrics (about 2 minutes when nothing is cached))
+	@$(go_build) -trimpath -ldflags='$(ldflags)' -o $@ ./cmd/helm-state-metrics
+
+.PHONY: run
+run: build ## Run the exporter against the cluster of your kubeconfig (ARGS="…" adds flags)
+	@bin/helm-state-metrics --kubeconfig="$${KUBECONFIG:-$$HOME/.kube/config}" $(ARGS)
+
+.PHONY: image
+image: Dockerfile ## Build the container image
+	docker build --build-arg VERSION=$(version:v%=%) --build-arg REVISION=$(revision) -t $(IMAGE):$(version:v%=%) .
+
+##### Checks
+
+.PHONY: test
+test: ## Run all tests, end to end ones included
+	$(call each,bin/helm-state-metrics $(test_tools))
+	@race=-race; $(GO) build -race runtime/cgo 2>/dev/null || race=; \
+	if [ "$$race" ]; then echo "unit tests, with the race detector"; \
+	else echo "unit tests, without the race detector: it needs a C compiler"; fi; \
+	$(GO) test $$race $$($(GO) list ./... | grep -v /test/e2e)
+	@echo "tests of the control plane (about half a minute)"
+	@cd test/cluster && CGO_ENABLED=0 $(GO) test ./...
+	@echo "end to end tests"
+	@$(GO) test -count=1 -timeout 20m ./test/e2e/...
+
+.PHONY: lint
+lint: bin/golangci-lint ## Run the linters
+	bin/golangci-lint run ./...
+	cd test/cluster && ../../bin/golangci-lint run ./...
+
+.PHONY: generate
+generate: ## Regenerate what is generated: the tables in README.md and docs/
+	$(GO) generate ./...
+
+.PHONY: verify
+verify: generate ## Check that nothing generated and no go.mod is out of date
+	@set -e; for mod in $(modules); do echo "go mod tidy in $$mod"; (cd $$mod && $(GO) mod tidy); done
+	git diff --exit-code
+
+.PHONY: fuzz
+fuzz: ## Fuzz the payload decoder (FUZZTIME=30s)
+	$(GO) test ./internal/decode -run '^$$' -fuzz '^FuzzDecode$$' -fuzztime $(FUZZTIME)
+
+.PHONY: bench
+bench: ## Run the benchmarks, for benchstat: make -s bench COUNT=6 > new.txt
+	@$(GO) test -run '^$$' -bench . -benchmem -count $(COUNT) ./internal/...
+
+.PHONY: scale
+scale: ## Measure against a full cluster (RELEASES=1000 REVISIONS=10)
+	$(call each,bin/helm-state-metrics bin/cluster)
+	$(GO) run ./test/scale -releases $(RELEASES) -revisions $(REVISIONS)
+
+.PHONY: demo
+demo: ## See it work: a control plane, releases by Helm 3 and 4, and the exporter (PORT=8080)
+	$(call each,bin/helm-state-metrics bin/cluster bin/helm3 bin/helm4 bin/demo)
+	@bin/demo -port $(PORT)
+
+##### Programs for tests. Their versions are those in the go.mod files that they depend on.
+
+modules    := . test/cluster $(patsubst %/go.mod,%,$(wildcard test/tools/*/go.mod))
+test_tools := bin/cluster bin/helm3 bin/helm4 bin/promtool bin/prometheus
+
+.PHONY: cluster
+cluster: bin/cluster ## Build the local control plane: etcd and a Kubernetes API server in one process
+
+.PHONY: tools
+tools: ## Build every program that the tests need
+	$(call each,$(test_tools) bin/golangci-lint)
+
+# version_of is the version of module $(2) in the module in directory $(1).
+version_of = $$(cd $(1) && $(GO) list -m -f '{{.Version}}' $(2))
+
+bin/cluster: $(wildcard test/cluster/*.go) test/cluster/go.mod test/cluster/go.sum
+	$(call started,the control plane (about 10 minutes when nothing is cached))
+	@v=$(call version_of,test/cluster,k8s.io/kubernetes) && cd test/cluster && \
+		$(go_build) -ldflags="-s -w -X k8s.io/component-base/version.gitVersion=$$v" -o ../../$@ .
+
+bin/helm%: test/tools/helm%/go.mod test/tools/helm%/go.sum
+	$(call started,Helm $* (about 3 minutes when nothing is cached))
+	@v=$(call version_of,test/tools/helm$*,helm.sh/helm/v$*) && cd test/tools/helm$* && \
+		$(go_build) -ldflags="-s -w -X helm.sh/helm/v$*/internal/version.version=$$v" -o ../../../$@ helm.sh/helm/v$*/cmd/helm
+
+# The two share most of their code: whichever comes first takes long.
+bin/promtool:   prometheus_time = about 7 minutes when nothing is cached
+bin/prometheus: prometheus_time = about 1 minute more
+bin/promtool bin/prometheus: test/tools/prometheus/go.mod test/tools/prometheus/go.sum
+	$(call started,$(@F) ($(prometheus_time)))
+	@cd test/tools/prometheus && $(go_build) -ldflags='-s -w' -o ../../../$@ github.com/prometheus/prometheus/cmd/$(@F)
+
+bin/golangci-lint: test/tools/golangci-lint/go.mod test/tools/golangci-lint/go.sum
+	$(call started,golangci-lint (about 2 minutes when nothing is cached))
+	@cd test/tools/golangci-lint && $(go_build) -ldflags='-s -w' -o ../../../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+bin/demo: $(wildcard test/demo/*.go) go.mod
+	$(call started,the demo)
+	@$(go_build) -o $@ ./test/demo

@@ -1,0 +1,141 @@
+// Command helm-state-metrics exposes the state of Helm releases to Prometheus.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"syscall"
+
+	"github.com/KimMachineGun/automemlimit/memlimit"
+	"github.com/oklog/run"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	versioncollector "github.com/prometheus/client_golang/prometheus/collectors/version"
+	"github.com/prometheus/common/promslog"
+	"github.com/prometheus/common/version"
+	"k8s.io/client-go/rest"
+	"k8s.io/klog/v2"
+
+	"github.com/helm-state-metrics/helm-state-metrics/internal/metrics"
+	"github.com/helm-state-metrics/helm-state-metrics/internal/watch"
+	"github.com/helm-state-metrics/helm-state-metrics/internal/web"
+)
+
+func main() {
+	if err := start(context.Background(), os.Args[1:], os.Stdout, os.Stderr); err != nil {
+		fmt.Fprintf(os.Stderr, "helm-state-metrics: %v\n", err)
+		os.Exit(1)
+	}
+}
+
+// start runs the exporter until the context ends or a signal comes.
+func start(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	cfg, err := parseFlags(args, stdout)
+	if err != nil || cfg == nil {
+		return err
+	}
+	logger := promslog.New(&promslog.Config{Level: cfg.logLevel, Format: cfg.logFormat, Writer: stderr})
+	klog.SetSlogLogger(logger)
+	cluster, err := kubeconfig(cfg.kubeconfig)
+	if err != nil {
+		return err
+	}
+	watcher, server, err := wire(cfg, cluster, logger)
+	if err != nil {
+		return err
+	}
+	if _, err := memlimit.Set(memlimit.WithRatio(0.9)); err != nil {
+		logger.Debug("No memory limit to adapt to", "err", err)
+	}
+	logger.Info("Starting helm-state-metrics", "version", version.Info(), "server", cluster.Host,
+		"storage", cfg.storages, "namespaces", cfg.namespaces, "payload", cfg.payload)
+
+	var group run.Group
+	group.Add(run.SignalHandler(ctx, os.Interrupt, syscall.SIGTERM))
+	group.Add(actor(ctx, watcher.Run))
+	group.Add(actor(ctx, server.Run))
+	if err := group.Run(); err != nil && !errors.Is(err, run.ErrSignal) && ctx.Err() == nil {
+		return err
+	}
+	return nil
+}
+
+// actor fits a function that runs until its context ends into a run group.
+func actor(ctx context.Context, do func(context.Context) error) (execute func() error, interrupt func(error)) {
+	ctx, cancel := context.WithCancel(ctx)
+	return func() error { return do(ctx) }, func(error) { cancel() }
+}
+
+// wire builds the rooms and joins them; it starts nothing but listens.
+func wire(cfg *config, cluster *rest.Config, logger *slog.Logger) (*watch.Watcher, *web.Server, error) {
+	families, err := metrics.Families(metrics.Options{
+		AllStatuses:   cfg.allStatuses,
+		History:       cfg.history,
+		ReleaseLabels: cfg.releaseLabels,
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	registry := prometheus.NewPedanticRegistry()
+	store := metrics.NewStore(families, cfg.fetches() > 0)
+	telemetry, err := metrics.NewTelemetry(registry, words(cfg))
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, c := range append(store.Collectors(),
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		versioncollector.NewCollector("helm_state_metrics"),
+	) {
+		if err := registry.Register(c); err != nil {
+			return nil, nil, fmt.Errorf("register telemetry: %w", err)
+		}
+	}
+	meta, core, err := watch.Clients(cluster)
+	if err != nil {
+		return nil, nil, err
+	}
+	watcher, err := watch.New(watch.Config{
+		Metadata:         meta,
+		Core:             core,
+		Storages:         cfg.storages,
+		Namespaces:       cfg.namespaces,
+		DeniedNamespaces: cfg.deniedNamespaces,
+		History:          cfg.history,
+		ReleaseLabels:    cfg.releaseLabels,
+		FetchConcurrency: cfg.fetches(),
+		Sink:             store,
+		Telemetry:        telemetry,
+		Logger:           logger,
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	server, err := web.Listen(web.Config{
+		Addresses:  cfg.listenAddresses,
+		ConfigFile: cfg.webConfigFile,
+		Metrics:    metrics.NewHandler(store, registry),
+		Ready:      watcher.Ready,
+		PProf:      cfg.pprof,
+		Logger:     logger,
+	})
+	return watcher, server, err
+}
+
+// words are the label values that the watcher can ever report.
+func words(cfg *config) metrics.Words {
+	mended, skipped := watch.Flaws()
+	return metrics.Words{
+		Storages:       cfg.storages,
+		EventTypes:     watch.EventTypes(),
+		WatchErrors:    watch.WatchErrorReasons(),
+		FetchResults:   watch.FetchResults(),
+		DecodeReasons:  watch.DecodeReasons(),
+		MendedRecords:  mended,
+		SkippedRecords: skipped,
+	}
+}

@@ -1,0 +1,108 @@
+package decode_test
+
+import (
+	"bytes"
+	"compress/gzip"
+	"encoding/base64"
+	"encoding/json"
+	"io"
+	"testing"
+
+	"github.com/helm-state-metrics/helm-state-metrics/internal/decode"
+)
+
+// BenchmarkDecode reads heads, and BenchmarkUnmarshal whole releases as Helm
+// does, of the same payloads.
+func BenchmarkDecode(b *testing.B) {
+	for _, p := range benchmarked(b) {
+		b.Run(p.name, func(b *testing.B) {
+			d := decode.New()
+			r := bytes.NewReader(nil)
+			b.ReportAllocs()
+			b.ReportMetric(float64(len(p.payload)), "payload-bytes")
+			for b.Loop() {
+				r.Reset(p.payload)
+				if _, err := d.Head(r); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkUnmarshal(b *testing.B) {
+	for _, p := range benchmarked(b) {
+		b.Run(p.name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := unmarshal(p.payload); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkHeads reads heads of all the sizes that charts come in.
+func BenchmarkHeads(b *testing.B) {
+	var payloads [][]byte
+	for seed := range uint64(64) {
+		g := generate(seed)
+		notes := 0
+		if seed%3 != 0 {
+			notes = g.IntN(4000)
+		}
+		payloads = append(payloads, stored(b, g.release(30_000, notes)))
+	}
+	d := decode.New()
+	r := bytes.NewReader(nil)
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		r.Reset(payloads[i%len(payloads)])
+		if _, err := d.Head(r); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+type payload struct {
+	name    string
+	payload []byte
+}
+
+func benchmarked(b *testing.B) []payload {
+	small := generate(1).release(79_000, 900)
+	large := generate(2).release(1_430_000, 900)
+	// The same fields, with both halves of the head at the end.
+	type reversed struct {
+		Manifest string     `json:"manifest"`
+		Chart    *helmChart `json:"chart"`
+		Info     *helmInfo  `json:"info"`
+	}
+	return []payload{
+		{"34KB", stored(b, small)},
+		{"470KB", stored(b, large)},
+		{"470KB in another order", stored(b, reversed{large.Manifest, large.Chart, large.Info})},
+	}
+}
+
+// unmarshal decodes a payload the way Helm does.
+func unmarshal(payload []byte) (helmRelease, error) {
+	var r helmRelease
+	b, err := base64.StdEncoding.DecodeString(string(payload))
+	if err != nil {
+		return r, err
+	}
+	if len(b) > 3 && bytes.Equal(b[:3], []byte{0x1f, 0x8b, 0x08}) {
+		z, err := gzip.NewReader(bytes.NewReader(b))
+		if err != nil {
+			return r, err
+		}
+		defer z.Close()
+		if b, err = io.ReadAll(z); err != nil {
+			return r, err
+		}
+	}
+	err = json.Unmarshal(b, &r)
+	return r, err
+}

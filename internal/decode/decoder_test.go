@@ -1,0 +1,173 @@
+package decode_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+	"strings"
+	"testing"
+	"testing/iotest"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/helm-state-metrics/helm-state-metrics/internal/decode"
+	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
+)
+
+func TestHeadEqualsWholeUnmarshal(t *testing.T) {
+	d := decode.New()
+	for seed := range uint64(20) {
+		g := generate(seed)
+		payload := stored(t, g.release(1000+g.IntN(50_000), g.IntN(5000)))
+		document, ok := opened(payload)
+		if !ok {
+			t.Fatal("payload does not open")
+		}
+		head, err := d.Head(bytes.NewReader(payload))
+		if err != nil {
+			t.Fatal(err)
+		}
+		agrees(t, document, head, err)
+	}
+}
+
+func TestReaderErrorComesBack(t *testing.T) {
+	payload := stored(t, generate(1).release(10_000, 20_000))
+	failure := fmt.Errorf("get the payload: %w", context.DeadlineExceeded)
+	tests := map[string]struct {
+		read int
+		err  error
+	}{
+		"before the first byte":                      {0, failure},
+		"within the first quantum":                   {3, failure},
+		"within the gzip header":                     {8, failure},
+		"within the head":                            {400, failure},
+		"behind the first pass":                      {3500, failure},
+		"as an end of input that came too early":     {400, io.ErrUnexpectedEOF},
+		"as an end of input too early for gzip":      {3, io.ErrUnexpectedEOF},
+		"as a closed pipe in the middle of the head": {400, io.ErrClosedPipe},
+	}
+	d := decode.New()
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			r := io.MultiReader(bytes.NewReader(payload[:test.read]), iotest.ErrReader(test.err))
+			head, err := d.Head(r)
+			if !errors.Is(err, test.err) {
+				t.Errorf("got error %v, want %v", err, test.err)
+			}
+			if reason := decode.Reason(err); reason != "" {
+				t.Errorf("got reason %q for an error of the reader", reason)
+			}
+			if head != (release.Head{}) {
+				t.Errorf("got a head with an error: %+v", head)
+			}
+		})
+	}
+}
+
+func TestReaderErrorBehindTheHeadIsNotMet(t *testing.T) {
+	payload := stored(t, generate(1).release(40_000, 0))
+	r := io.MultiReader(bytes.NewReader(payload[:3500]), iotest.ErrReader(errors.New("reset")))
+	if _, err := decode.New().Head(r); err != nil {
+		t.Errorf("got error %v", err)
+	}
+}
+
+func TestReadsLittleOfALargePayload(t *testing.T) {
+	r := bytes.NewReader(stored(t, generate(2).release(500_000, 900)))
+	if _, err := decode.New().Head(r); err != nil {
+		t.Fatal(err)
+	}
+	if read := int(r.Size()) - r.Len(); read > 8<<10 {
+		t.Errorf("read %d of %d bytes", read, r.Size())
+	}
+}
+
+func TestReaderWithoutProgress(t *testing.T) {
+	stuck := readerFunc(func([]byte) (int, error) { return 0, nil })
+	if _, err := decode.New().Head(stuck); !errors.Is(err, io.ErrNoProgress) {
+		t.Errorf("got error %v", err)
+	}
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
+
+func TestErrorsDoNotQuoteThePayload(t *testing.T) {
+	d := decode.New()
+	for _, document := range []string{
+		`{"info":{"last_deployed":"hunter2"}}`,
+		`{"info":{"rollback_revision":"hunter2"}}`,
+		`{"info":{"rollback_revision":77777777777777777777}}`,
+		`{"info":{"description":hunter2}}`,
+		`{"hunter2" 1}`,
+		`hunter2`,
+	} {
+		_, err := d.Head(bytes.NewReader(armored([]byte(document))))
+		if err == nil || strings.Contains(err.Error(), "hunter2") || strings.Contains(err.Error(), "777") {
+			t.Errorf("%s: got error %v", document, err)
+		}
+	}
+}
+
+func TestRepeatedFields(t *testing.T) {
+	tests := map[string]struct {
+		document string
+		want     release.Head
+	}{
+		"of infos the first counts": {
+			`{"info":{"description":"a"},"info":{"description":"b"}}`, release.Head{Description: "a"}},
+		"of charts the first counts, though it is null": {
+			`{"chart":null,"chart":{"metadata":{"name":"b"}}}`, release.Head{}},
+		"of chart metadata the first counts": {
+			`{"chart":{"metadata":{"name":"a"},"metadata":{"name":"b"}}}`, release.Head{Chart: release.Chart{Name: "a"}}},
+		"of descriptions the last counts": {
+			`{"info":{"description":"a","description":"b"}}`, release.Head{Description: "b"}},
+		"null after a value leaves it": {
+			`{"info":{"description":"a","description":null}}`, release.Head{Description: "a"}},
+		"names are matched exactly": {
+			`{"Info":{"description":"a"},"INFO":1}`, release.Head{}},
+	}
+	d := decode.New()
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			got, err := d.Head(bytes.NewReader(armored([]byte(test.document))))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(test.want, got); diff != "" {
+				t.Errorf("head (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestAllocatesLittle(t *testing.T) {
+	d := decode.New()
+	for name, r := range map[string]helmRelease{
+		"a head that the first pass finds":  generate(2).release(50_000, 0),
+		"a head that the second pass finds": generate(2).release(50_000, 4000),
+		"a head that is far behind":         generate(2).release(50_000, 90_000),
+	} {
+		t.Run(name, func(t *testing.T) {
+			payload := bytes.NewReader(stored(t, r))
+			const runs = 100
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			for range runs {
+				_, _ = payload.Seek(0, io.SeekStart)
+				if _, err := d.Head(payload); err != nil {
+					t.Fatal(err)
+				}
+			}
+			runtime.ReadMemStats(&after)
+			if got := (after.TotalAlloc - before.TotalAlloc) / runs; got > 1<<10 {
+				t.Errorf("allocates %d bytes", got)
+			}
+		})
+	}
+}

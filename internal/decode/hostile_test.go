@@ -1,0 +1,62 @@
+package decode_test
+
+import (
+	"bytes"
+	"io"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"github.com/helm-state-metrics/helm-state-metrics/internal/decode"
+)
+
+func TestHostilePayloads(t *testing.T) {
+	noise := make([]byte, 1<<20)
+	chacha := rand.NewChaCha8([32]byte{1})
+	_, _ = chacha.Read(noise)
+	tests := map[string]struct {
+		payload io.Reader
+		reason  string
+	}{
+		"a gzip bomb in a string that is skipped":   {bomb(t, `{"manifest":"`, "a"), "limit"},
+		"a gzip bomb in a string that is kept":      {bomb(t, `{"info":{"description":"`, "a"), "limit"},
+		"a gzip bomb in a member's name":            {bomb(t, `{"`, "a"), "limit"},
+		"a gzip bomb in a number":                   {bomb(t, `{"version":`, "1"), "limit"},
+		"a gzip bomb in a number that is kept":      {bomb(t, `{"info":{"rollback_revision":`, "1"), "limit"},
+		"a gzip bomb of white space":                {bomb(t, `{`, " "), "limit"},
+		"a gzip bomb of arrays":                     {bomb(t, `{"config":`, "["), "limit"},
+		"a gzip bomb of elements":                   {bomb(t, `{"config":[0`, ",0"), "limit"},
+		"a mebibyte of random bytes":                {bytes.NewReader(noise), "base64"},
+		"a mebibyte of random bytes, in base64":     {bytes.NewReader(armored(noise)), "json"},
+		"a mebibyte of zeros":                       {bytes.NewReader(make([]byte, 1<<20)), "base64"},
+		"line breaks and nothing else, for a while": {strings.NewReader(strings.Repeat("\n", 1<<20)), "empty"},
+		"base64 without an end":                     {&endless{"ICAg"}, "limit"},
+		"empty gzip members without an end":         {&endless{string(armored(zipped(t, []byte{}))[:24])}, "gzip"},
+		"line breaks without an end":                {&endless{"\n"}, "limit"},
+	}
+	d := decode.New()
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			head, err := d.Head(test.payload)
+			check(t, vector{Reason: test.reason}, head, err)
+		})
+	}
+}
+
+// bomb is a small payload of a document of 64 MiB.
+func bomb(tb testing.TB, start, more string) io.Reader {
+	return bytes.NewReader(armored(zipped(tb, []byte(start+strings.Repeat(more, 64<<20/len(more))))))
+}
+
+// endless repeats its text for ever.
+type endless struct{ text string }
+
+func (e *endless) Read(p []byte) (int, error) {
+	n := 0
+	for n < len(p) {
+		copied := copy(p[n:], e.text)
+		e.text = e.text[copied:] + e.text[:copied]
+		n += copied
+	}
+	return n, nil
+}

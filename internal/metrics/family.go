@@ -1,0 +1,91 @@
+package metrics
+
+import (
+	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
+)
+
+// Family is one metric family about releases. All of them are gauges.
+type Family struct {
+	Name string
+	Help string
+	// Labels are the label names, in the order of the lines. One that ends in
+	// an asterisk stands for several.
+	Labels []string
+	// Source says where the values come from and when series are absent; it
+	// is for the reference only.
+	Source string
+
+	// append adds the lines of one release, none if it has no value.
+	append func(b []byte, r *release.Release) []byte
+}
+
+// Options says which families and rows there are beyond the fixed ones.
+type Options struct {
+	// AllStatuses adds the rows of the statuses that are all-zero otherwise.
+	AllStatuses bool
+	// History says that superseded revisions are tracked too.
+	History bool
+	// ReleaseLabels are the keys of the records' own labels to expose.
+	ReleaseLabels []string
+}
+
+// Families returns the families in the order of the exposition. It fails if
+// two release labels have the same label name.
+func Families(o Options) ([]Family, error) {
+	families := []Family{
+		gauge("helm_release_chart_deprecated", "Whether the chart of the newest revision is marked deprecated; absent if it is not.",
+			"payload; 1 where the chart says so, else absent",
+			func(r *release.Release) (float64, bool) {
+				return 1, r.Payload != nil && r.Payload.Head.Chart.Deprecated
+			}),
+		gauge("helm_release_created_timestamp_seconds", "Unix time at which the record of the newest revision was created: when the operation began.",
+			"metadata",
+			func(r *release.Release) (float64, bool) { return unix(r.Newest.Created) }),
+		gauge("helm_release_deployed_revision", "Newest revision whose status is deployed; absent if there is none.",
+			"metadata; absent if no revision is deployed",
+			func(r *release.Release) (float64, bool) { return float64(r.Deployed), r.Deployed > 0 }),
+		{
+			Name:   "helm_release_info",
+			Help:   "Information about helm release",
+			Labels: []string{"app_version", "chart", "chart_version", "name", "namespace", "revision"},
+			Source: "payload; absent until the payload of the newest revision is decoded",
+			append: appendInfo,
+		},
+		gauge("helm_release_modified_timestamp_seconds", "Unix time of the last write to the record of the newest revision, by anyone.",
+			"metadata; absent if the record has no managed fields",
+			func(r *release.Release) (float64, bool) { return unix(r.Newest.Modified) }),
+		gauge("helm_release_payload_bytes", "Size of the payload of the newest revision in bytes, as stored; the limit is 1048576.",
+			"payload; absent until the payload of the newest revision is read",
+			func(r *release.Release) (float64, bool) {
+				if r.Payload == nil || r.Payload.Bytes == 0 {
+					return 0, false
+				}
+				return float64(r.Payload.Bytes), true
+			}),
+		gauge("helm_release_revision", "Currently deployed helm chart revision",
+			"metadata; the newest revision, deployed or not",
+			func(r *release.Release) (float64, bool) { return float64(r.Newest.Number), true }),
+		statusFamily(o.AllStatuses),
+		gauge("helm_release_updated", "Release update Unix time",
+			"payload (last_deployed); absent until the payload of the newest revision is decoded",
+			func(r *release.Release) (float64, bool) {
+				if r.Payload == nil {
+					return 0, false
+				}
+				return unix(r.Payload.Head.LastDeployed)
+			}),
+	}
+	if o.History {
+		families = append(families, gauge("helm_release_stored_revisions", "Number of stored revisions, superseded ones included.",
+			"metadata; only with --history",
+			func(r *release.Release) (float64, bool) { return float64(r.Tracked), true }))
+	}
+	if len(o.ReleaseLabels) > 0 {
+		labels, err := labelsFamily(o.ReleaseLabels)
+		if err != nil {
+			return nil, err
+		}
+		families = append(families, labels)
+	}
+	return families, nil
+}

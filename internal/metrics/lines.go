@@ -1,0 +1,127 @@
+package metrics
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
+)
+
+// missing stands for what a chart without metadata does not tell, as in the
+// tables of Helm itself.
+const missing = "MISSING"
+
+// gauge is a family with one series per release, labelled by it alone.
+func gauge(name, help, source string, value func(*release.Release) (float64, bool)) Family {
+	return Family{
+		Name: name, Help: help, Source: source, Labels: []string{"name", "namespace"},
+		append: func(b []byte, r *release.Release) []byte {
+			v, ok := value(r)
+			if !ok {
+				return b
+			}
+			b = append(b, name...)
+			b = append(b, '{')
+			b = appendKey(b, r)
+			return appendValue(b, v)
+		},
+	}
+}
+
+func unix(t time.Time) (float64, bool) { return float64(t.Unix()), !t.IsZero() }
+
+func appendInfo(b []byte, r *release.Release) []byte {
+	if r.Payload == nil || r.Payload.Problem != "" {
+		return b
+	}
+	chart := r.Payload.Head.Chart
+	if chart == (release.Chart{}) {
+		chart = release.Chart{Name: missing, Version: missing, AppVersion: missing}
+	}
+	b = append(b, "helm_release_info{"...)
+	b = appendLabel(b, "app_version", chart.AppVersion)
+	b = append(b, ',')
+	b = appendLabel(b, "chart", chart.Name)
+	b = append(b, ',')
+	b = appendLabel(b, "chart_version", chart.Version)
+	b = append(b, ',')
+	b = appendKey(b, r)
+	b = append(b, `,revision="`...)
+	b = strconv.AppendInt(b, int64(r.Newest.Number), 10)
+	b = append(b, '"')
+	return appendValue(b, 1)
+}
+
+// statusFamily has a row per status, of which at most one is 1.
+func statusFamily(all bool) Family {
+	statuses := []release.Status{
+		release.Deployed, release.Failed,
+		release.PendingInstall, release.PendingRollback, release.PendingUpgrade,
+	}
+	if all {
+		statuses = release.Statuses()
+	}
+	return Family{
+		Name:   "helm_release_status",
+		Help:   "Status of a helm release",
+		Labels: []string{"name", "namespace", "status"},
+		Source: "metadata; of the newest revision",
+		append: func(b []byte, r *release.Release) []byte {
+			for _, status := range statuses {
+				b = append(b, "helm_release_status{"...)
+				b = appendKey(b, r)
+				b = append(b, ',')
+				b = appendLabel(b, "status", string(status))
+				v := 0.0
+				if r.Newest.Status == status {
+					v = 1
+				}
+				b = appendValue(b, v)
+			}
+			return b
+		},
+	}
+}
+
+// labelsFamily exposes the records' own labels for the given keys.
+func labelsFamily(keys []string) (Family, error) {
+	names := make(map[string]string, len(keys)) // by key
+	owners := make(map[string]string, len(keys))
+	for _, key := range keys {
+		name := "label_" + strings.Map(toLabelRune, key)
+		if other, taken := owners[name]; taken && other != key {
+			return Family{}, fmt.Errorf("release labels %q and %q would both become %q; leave one out", other, key, name)
+		}
+		names[key], owners[name] = name, key
+	}
+	sorted := sortedByValue(names)
+	return Family{
+		Name:   "helm_release_labels",
+		Help:   "Labels of the record of the newest revision, those that were asked for.",
+		Labels: []string{"label_*", "name", "namespace"},
+		Source: "metadata; only with --release-labels, and for releases that have one of them",
+		append: func(b []byte, r *release.Release) []byte {
+			if len(r.Newest.Labels) == 0 {
+				return b
+			}
+			b = append(b, "helm_release_labels{"...)
+			for _, key := range sorted {
+				if value, ok := r.Newest.Labels[key]; ok {
+					b = appendLabel(b, names[key], value)
+					b = append(b, ',')
+				}
+			}
+			b = appendKey(b, r)
+			return appendValue(b, 1)
+		},
+	}, nil
+}
+
+func toLabelRune(r rune) rune {
+	if 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' {
+		return r
+	}
+	return '_'
+}

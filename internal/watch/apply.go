@@ -1,0 +1,141 @@
+package watch
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/cache"
+
+	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
+)
+
+// handler brings all events of one storage to apply.
+func (w *Watcher) handler(storage release.Storage) cache.ResourceEventHandler {
+	return cache.ResourceEventHandlerFuncs{
+		AddFunc: func(obj any) { w.apply(storage, eventAdd, nil, metadataOf(obj)) },
+		UpdateFunc: func(old, obj any) {
+			w.apply(storage, eventUpdate, metadataOf(old), metadataOf(obj))
+		},
+		DeleteFunc: func(obj any) { w.apply(storage, eventDelete, metadataOf(obj), nil) },
+	}
+}
+
+// metadataOf unwraps a tombstone: what a relist found gone.
+func metadataOf(obj any) *metav1.PartialObjectMetadata {
+	if gone, ok := obj.(cache.DeletedFinalStateUnknown); ok {
+		obj = gone.Obj
+	}
+	m, _ := obj.(*metav1.PartialObjectMetadata)
+	return m
+}
+
+// apply brings one event into the index: the record that was, and the one
+// that is, either of which may be nil. An update can bring another key or UID:
+// labels are edited by hand, and a relist merges a delete and a create.
+func (w *Watcher) apply(storage release.Storage, eventType string, was, is *metav1.PartialObjectMetadata) {
+	w.cfg.Telemetry.WatchEvent(storage, eventType)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var now record
+	if is != nil {
+		now = parseRecord(storage, is, w.cfg.ReleaseLabels)
+		w.report(now)
+	}
+	if was != nil {
+		before := parseRecord(storage, was, nil)
+		moved := before.key != now.key || before.revision.UID != now.revision.UID || !now.usable()
+		if before.usable() && moved {
+			w.remove(before.key, before.revision.UID)
+		}
+	}
+	if is != nil && now.usable() {
+		w.insert(now.key, now.revision)
+	}
+}
+
+// report counts what is odd about a record.
+func (w *Watcher) report(r record) {
+	for _, f := range r.flaws {
+		w.cfg.Telemetry.RecordFlawed(string(f))
+		w.cfg.Logger.Debug("Odd record", "namespace", r.key.Namespace, "object", r.revision.Object, "flaw", f)
+	}
+}
+
+// insert requires mu.
+func (w *Watcher) insert(key release.Key, rev release.Revision) {
+	if w.orphans != nil {
+		w.orphans.disown(key, rev.UID)
+	}
+	if w.index.Insert(key, rev) {
+		w.publish(key)
+	}
+}
+
+// remove requires mu.
+func (w *Watcher) remove(key release.Key, uid string) {
+	if !w.index.Remove(key, uid) {
+		return
+	}
+	w.publish(key)
+	if w.orphans != nil && w.index.Get(key) == nil {
+		w.orphans.queue.AddRateLimited(key)
+	}
+}
+
+// publish tells the sink how a release is now, and asks for its payload if
+// that is still to be read. It requires mu, which keeps the sink's calls in
+// the order of the changes.
+func (w *Watcher) publish(key release.Key) {
+	r := w.index.Get(key)
+	if r == nil {
+		w.cfg.Sink.Remove(key)
+		delete(w.untried, key)
+		if w.fetcher != nil {
+			w.fetcher.forget(key)
+		}
+		return
+	}
+	w.cfg.Sink.Set(r)
+	if w.fetcher != nil && r.Payload == nil {
+		w.fetcher.queue.Add(key)
+	}
+}
+
+// unread returns the newest revision of a release if its payload is still to
+// be read.
+func (w *Watcher) unread(key release.Key) (release.Revision, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	r := w.index.Get(key)
+	if r == nil || r.Payload != nil {
+		return release.Revision{}, false
+	}
+	return r.Newest, true
+}
+
+// deliver records what a payload told.
+func (w *Watcher) deliver(key release.Key, read release.Revision, p release.Payload) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.index.SetPayload(key, read, p) {
+		w.publish(key)
+	}
+}
+
+// tried counts a release of the initial lists as tried.
+func (w *Watcher) tried(key release.Key) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.untried, key)
+}
+
+// vanished looks an adopted revision up again: no watch will tell that it is
+// gone.
+func (w *Watcher) vanished(key release.Key) {
+	if w.orphans == nil {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if _, adopted := w.orphans.adopted[key]; adopted {
+		w.orphans.queue.AddRateLimited(key)
+	}
+}

@@ -1,0 +1,107 @@
+package watch
+
+import (
+	"sync"
+
+	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
+)
+
+// group is what one RBAC rule covers at the least.
+type group struct {
+	storage   release.Storage
+	namespace string
+}
+
+// barred holds the releases whose payload must not be read, by group. While a
+// group is barred only one of its releases is tried now and then, so that a
+// missing rule does not cost a request per release, and a mended one is
+// noticed. The zero value is ready for use.
+type barred struct {
+	mu     sync.Mutex
+	groups map[group]*heldBack // guarded by mu
+}
+
+type heldBack struct {
+	keys  map[release.Key]struct{}
+	probe release.Key // let through once, the zero Key if none
+}
+
+// bar bars a group because a read was forbidden, and reports whether it was
+// open before.
+func (b *barred) bar(g group, key release.Key) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	held, known := b.groups[g]
+	if !known {
+		if b.groups == nil {
+			b.groups = make(map[group]*heldBack)
+		}
+		held = &heldBack{keys: make(map[release.Key]struct{})}
+		b.groups[g] = held
+	}
+	held.keys[key] = struct{}{}
+	return !known
+}
+
+// hold reports whether a release must wait because its group is barred.
+func (b *barred) hold(g group, key release.Key) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	held, known := b.groups[g]
+	if !known {
+		return false
+	}
+	if held.probe == key {
+		held.probe = release.Key{}
+		delete(held.keys, key)
+		return false
+	}
+	held.keys[key] = struct{}{}
+	return true
+}
+
+// forget drops a release that is gone, or whose payload is no longer wanted.
+func (b *barred) forget(key release.Key) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for g, held := range b.groups {
+		if g.namespace == key.Namespace {
+			delete(held.keys, key)
+		}
+	}
+}
+
+// probes picks one release of each group to be tried, and opens a group that
+// has none left.
+func (b *barred) probes() []release.Key {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var picked []release.Key
+	for g, held := range b.groups {
+		if len(held.keys) == 0 {
+			delete(b.groups, g)
+		}
+		for key := range held.keys { // any will do
+			held.probe = key
+			picked = append(picked, key)
+			break
+		}
+	}
+	return picked
+}
+
+// free opens a group because a read went well, and returns those that waited.
+func (b *barred) free(g group) []release.Key {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	held, known := b.groups[g]
+	if !known {
+		return nil
+	}
+	delete(b.groups, g)
+	waiting := make([]release.Key, 0, len(held.keys))
+	for key := range held.keys {
+		waiting = append(waiting, key)
+	}
+	return waiting
+}

@@ -1,0 +1,254 @@
+package watch_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/runtime/serializer/protobuf"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/metadata/fake"
+	"k8s.io/client-go/rest"
+
+	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
+	"github.com/helm-state-metrics/helm-state-metrics/internal/watch"
+)
+
+// cluster is a fake one: metadata comes from client-go's fake client, payloads
+// from a round tripper that counts what it is asked for.
+type cluster struct {
+	t        *testing.T
+	metadata *fake.FakeMetadataClient
+
+	mu       sync.Mutex
+	payloads map[string]*corev1.Secret // by object name; guarded by mu
+	gets     map[string]int            // by object name; guarded by mu
+	status   int                       // of every GET if not 0; guarded by mu
+}
+
+func newCluster(t *testing.T) *cluster {
+	scheme := fake.NewTestScheme()
+	if err := metav1.AddMetaToScheme(scheme); err != nil {
+		t.Fatal(err)
+	}
+	return &cluster{
+		t: t, metadata: fake.NewSimpleMetadataClient(scheme),
+		payloads: make(map[string]*corev1.Secret), gets: make(map[string]int),
+	}
+}
+
+var secrets = schema.GroupVersionResource{Version: "v1", Resource: "secrets"}
+
+// write stores a record, as Helm would: its metadata, and a payload that names
+// the chart.
+func (c *cluster) write(name string, number int, status release.Status, uid, chart string) {
+	c.t.Helper()
+	object := objectName(name, number)
+	meta := metav1.ObjectMeta{
+		Namespace: "ns", Name: object, UID: types.UID(uid), ResourceVersion: "1",
+		Labels: map[string]string{"owner": "helm", "name": name, "status": string(status), "version": fmt.Sprint(number)},
+	}
+	payload := fmt.Sprintf(`{"info":{"last_deployed":"2026-01-02T03:04:05Z"},"chart":{"metadata":{"name":%q,"version":"1.0.0"}}}`, chart)
+	if chart == "garbage" {
+		payload = "garbage"
+	}
+	c.mu.Lock()
+	_, known := c.payloads[object]
+	c.payloads[object] = &corev1.Secret{
+		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"}, ObjectMeta: meta,
+		Data: map[string][]byte{"release": []byte(base64.StdEncoding.EncodeToString([]byte(payload)))},
+	}
+	c.mu.Unlock()
+	partial := &metav1.PartialObjectMetadata{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"}, ObjectMeta: meta}
+	var err error
+	if known {
+		partial.ResourceVersion = "2"
+		err = c.metadata.Tracker().Update(secrets, partial, "ns")
+	} else {
+		err = c.metadata.Tracker().Create(secrets, partial, "ns")
+	}
+	if err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+func (c *cluster) delete(name string, number int) {
+	c.t.Helper()
+	object := objectName(name, number)
+	c.mu.Lock()
+	delete(c.payloads, object)
+	c.mu.Unlock()
+	if err := c.metadata.Tracker().Delete(secrets, "ns", object); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// answer sets the status of every GET from now on, 0 for the truth.
+func (c *cluster) answer(status int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.status = status
+}
+
+// count returns how many GETs there were of a record.
+func (c *cluster) count(name string, number int) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.gets[objectName(name, number)]
+}
+
+// total returns how many GETs there were.
+func (c *cluster) total() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := 0
+	for _, k := range c.gets {
+		n += k
+	}
+	return n
+}
+
+// RoundTrip serves the GETs.
+func (c *cluster) RoundTrip(req *http.Request) (*http.Response, error) {
+	object := req.URL.Path[strings.LastIndex(req.URL.Path, "/")+1:]
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.gets[object]++
+	status := c.status
+	if status == 0 && c.payloads[object] == nil {
+		status = http.StatusNotFound
+	}
+	body := &bytes.Buffer{}
+	if status == 0 {
+		status = http.StatusOK
+		scheme := runtime.NewScheme()
+		if err := protobuf.NewSerializer(scheme, scheme).Encode(c.payloads[object], body); err != nil {
+			return nil, err
+		}
+	}
+	return &http.Response{StatusCode: status, Request: req, Header: http.Header{}, Body: io.NopCloser(body)}, nil
+}
+
+func objectName(name string, number int) string {
+	return fmt.Sprintf("sh.helm.release.v1.%s.v%d", name, number)
+}
+
+// watching is a watcher at work, and what it has told.
+type watching struct {
+	*watch.Watcher
+
+	mu       sync.Mutex
+	releases map[string]*release.Release // by name; guarded by mu
+	synced   int                         // guarded by mu
+	counts   map[string]int              // of telemetry; guarded by mu
+}
+
+// start runs a watcher in the bubble of a synctest; it ends with the test.
+func (c *cluster) start(change ...func(*watch.Config)) *watching {
+	c.t.Helper()
+	_, core, err := watch.Clients(&rest.Config{Host: "http://cluster.invalid", Transport: c})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	w := &watching{releases: make(map[string]*release.Release), counts: make(map[string]int)}
+	cfg := watch.Config{
+		Metadata: c.metadata, Core: core,
+		Storages: []release.Storage{release.Secrets}, FetchConcurrency: 2,
+		Sink: w, Telemetry: w, Logger: slog.New(slog.DiscardHandler),
+	}
+	for _, f := range change {
+		f(&cfg)
+	}
+	if w.Watcher, err = watch.New(cfg); err != nil {
+		c.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- w.Run(ctx) }()
+	c.t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			c.t.Error(err)
+		}
+	})
+	synctest.Wait()
+	return w
+}
+
+// chart returns which chart a release shows, "" if none or if it is gone.
+func (w *watching) chart(name string) string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if r := w.releases[name]; r != nil && r.Payload != nil {
+		return r.Payload.Head.Chart.Name
+	}
+	return ""
+}
+
+// newest returns the number and status that a release shows, 0 if it is gone.
+func (w *watching) newest(name string) (int, release.Status) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if r := w.releases[name]; r != nil {
+		return r.Newest.Number, r.Newest.Status
+	}
+	return 0, ""
+}
+
+func (w *watching) counted(what string) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.counts[what]
+}
+
+func (w *watching) count(what string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.counts[what]++
+}
+
+func (w *watching) Set(r *release.Release) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.releases[r.Name] = r
+}
+
+func (w *watching) Remove(key release.Key) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.releases, key.Name)
+}
+
+func (w *watching) Synced() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.synced++
+}
+
+func (w *watching) WatchEvent(_ release.Storage, eventType string) { w.count(eventType) }
+func (w *watching) WatchAlive(_ release.Storage, _ string, alive bool) {
+	w.count(fmt.Sprintf("alive=%v", alive))
+}
+func (w *watching) WatchFailed(_ release.Storage, reason string)         { w.count("watch " + reason) }
+func (w *watching) RecordFlawed(flaw string)                             { w.count(flaw) }
+func (w *watching) PayloadFetched(result string, _ int, _ time.Duration) { w.count("fetch " + result) }
+func (w *watching) PayloadDecoded(reason string, _ time.Duration)        { w.count("decode " + reason) }
+
+// advance moves the clock of the synctest on and lets what is due happen.
+func advance(by time.Duration) {
+	<-time.After(by)
+	synctest.Wait()
+}

@@ -1,0 +1,149 @@
+package watch
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+
+	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
+)
+
+// index knows every tracked revision of every release and derives from them
+// what is shown. It is pure: no locks, no I/O. The zero value is not usable.
+type index struct {
+	entries map[release.Key]*entry
+}
+
+// entry is one release: its tracked revisions, best first (see better), and
+// the value last made of them.
+type entry struct {
+	revisions []revision
+	shown     *release.Release
+}
+
+// revision is a tracked revision and, once it has been read, its payload.
+type revision struct {
+	release.Revision
+	payload *release.Payload
+}
+
+func newIndex() *index {
+	return &index{entries: make(map[release.Key]*entry)}
+}
+
+// Get returns the release as it is now, nil if it has no tracked revision.
+func (x *index) Get(key release.Key) *release.Release {
+	if e := x.entries[key]; e != nil {
+		return e.shown
+	}
+	return nil
+}
+
+// Insert adds a revision, or replaces the one with the same UID, and reports
+// whether the release as shown changed. What the payload of a replaced
+// revision told is kept, since Helm fixes it when it creates the record; only
+// a payload that could not be decoded is forgotten when the record is
+// written again.
+func (x *index) Insert(key release.Key, rev release.Revision) bool {
+	e := x.entries[key]
+	if e == nil {
+		e = &entry{}
+		x.entries[key] = e
+	}
+	added := revision{Revision: rev}
+	if i := e.find(rev.UID); i >= 0 {
+		old := e.revisions[i]
+		if old.payload != nil && (old.payload.Problem == "" || old.ResourceVersion == rev.ResourceVersion) {
+			added.payload = old.payload
+		}
+		e.revisions = slices.Delete(e.revisions, i, i+1)
+	}
+	at, _ := slices.BinarySearchFunc(e.revisions, added, better)
+	e.revisions = slices.Insert(e.revisions, at, added)
+	return e.refresh(key)
+}
+
+// Remove forgets a revision and reports whether the release as shown changed.
+// The release is gone when its last revision is.
+func (x *index) Remove(key release.Key, uid string) bool {
+	e := x.entries[key]
+	if e == nil {
+		return false
+	}
+	i := e.find(uid)
+	if i < 0 {
+		return false
+	}
+	if len(e.revisions) == 1 {
+		delete(x.entries, key)
+		return true
+	}
+	e.revisions = slices.Delete(e.revisions, i, i+1)
+	return e.refresh(key)
+}
+
+// SetPayload records what the payload of a revision told and reports whether
+// the release as shown changed. It does nothing if the revision is no longer
+// tracked, or was written again while an undecodable payload was read.
+func (x *index) SetPayload(key release.Key, read release.Revision, p release.Payload) bool {
+	e := x.entries[key]
+	if e == nil {
+		return false
+	}
+	i := e.find(read.UID)
+	if i < 0 || p.Problem != "" && e.revisions[i].ResourceVersion != read.ResourceVersion {
+		return false
+	}
+	e.revisions[i].payload = &p
+	return e.refresh(key)
+}
+
+// find returns the position of the revision with this UID, -1 if there is none.
+func (e *entry) find(uid string) int {
+	return slices.IndexFunc(e.revisions, func(r revision) bool { return r.UID == uid })
+}
+
+// refresh makes the shown value anew and reports whether it differs from the
+// last one, which stays as it is: it may be shared.
+func (e *entry) refresh(key release.Key) bool {
+	newest := e.revisions[0]
+	made := release.Release{Key: key, Newest: newest.Revision, Payload: newest.payload}
+	for _, r := range e.revisions {
+		if r.Storage != newest.Storage {
+			made.Shadowed++
+			continue
+		}
+		made.Tracked++
+		if r.Status == release.Deployed {
+			made.Deployed = max(made.Deployed, r.Number)
+		}
+	}
+	if e.shown != nil && same(e.shown, &made) {
+		return false
+	}
+	e.shown = &made
+	return true
+}
+
+// better orders revisions by what is shown first: Secrets before ConfigMaps,
+// then the highest number. Numbers are unique within a storage unless labels
+// were edited by hand; then the record created last wins, and the UID makes
+// the order total.
+func better(a, b revision) int {
+	return cmp.Or(
+		-cmp.Compare(a.Storage, b.Storage), // "secrets" sorts behind "configmaps"
+		cmp.Compare(b.Number, a.Number),
+		b.Created.Compare(a.Created),
+		cmp.Compare(b.UID, a.UID),
+	)
+}
+
+func same(a, b *release.Release) bool {
+	x, y := a.Newest, b.Newest
+	return a.Payload == b.Payload && a.Deployed == b.Deployed &&
+		a.Tracked == b.Tracked && a.Shadowed == b.Shadowed &&
+		x.UID == y.UID && x.Number == y.Number && x.Status == y.Status &&
+		x.ResourceVersion == y.ResourceVersion && x.Object == y.Object &&
+		x.Created.Equal(y.Created) && x.Modified.Equal(y.Modified) &&
+		maps.Equal(x.Labels, y.Labels)
+}

@@ -1,0 +1,118 @@
+package watch
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer/protobuf"
+)
+
+// encode writes an object as the API server does.
+func encode(t testing.TB, obj runtime.Object) []byte {
+	t.Helper()
+	scheme := runtime.NewScheme()
+	if err := corev1.AddToScheme(scheme); err != nil {
+		t.Fatal(err)
+	}
+	gvks, _, err := scheme.ObjectKinds(obj)
+	if err != nil {
+		t.Fatal(err)
+	}
+	obj.GetObjectKind().SetGroupVersionKind(gvks[0])
+	var b bytes.Buffer
+	if err := protobuf.NewSerializer(scheme, scheme).Encode(obj, &b); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func secret(data map[string][]byte) *corev1.Secret {
+	return &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{
+			Name: "sh.helm.release.v1.a.v1", Namespace: "ns", UID: "uid-1", ResourceVersion: "9",
+			Labels:        map[string]string{"owner": "helm"},
+			Annotations:   map[string]string{"large": strings.Repeat("x", 20_000)},
+			ManagedFields: []metav1.ManagedFieldsEntry{{Manager: "Helm", FieldsV1: &metav1.FieldsV1{Raw: []byte("{}")}}},
+		},
+		Type: secretType,
+		Data: data,
+	}
+}
+
+func TestSeekPayload(t *testing.T) {
+	payload := bytes.Repeat([]byte("payload "), 10_000)
+	text := string(payload)
+	configMap := &corev1.ConfigMap{
+		ObjectMeta: metav1.ObjectMeta{Name: "sh.helm.release.v1.a.v1", UID: "uid-1"},
+		Data:       map[string]string{"another": "value", "release": text},
+	}
+	for name, tc := range map[string]struct {
+		answer []byte
+		uid    string
+		want   string
+		err    error
+	}{
+		"a Secret": {
+			answer: encode(t, secret(map[string][]byte{"release": payload})), uid: "uid-1", want: text,
+		},
+		"a Secret with other keys before and behind": {
+			answer: encode(t, secret(map[string][]byte{"a": []byte("x"), "release": payload, "releases": []byte("y")})), uid: "uid-1", want: text,
+		},
+		"a ConfigMap": {answer: encode(t, configMap), uid: "uid-1", want: text},
+		"an empty payload": {
+			answer: encode(t, secret(map[string][]byte{"release": {}})), uid: "uid-1",
+		},
+		"no payload key": {
+			answer: encode(t, secret(map[string][]byte{"other": payload})), uid: "uid-1", err: errNoPayload,
+		},
+		"no data at all": {answer: encode(t, secret(nil)), uid: "uid-1", err: errNoPayload},
+		"another record of the same name": {
+			answer: encode(t, secret(map[string][]byte{"release": payload})), uid: "uid-2", err: errReplaced,
+		},
+		"JSON, which was not asked for": {answer: []byte(`{"kind":"Secret"}`), uid: "uid-1", err: errWire},
+		"an answer cut off in the metadata": {
+			answer: encode(t, secret(nil))[:200], uid: "uid-1", err: io.ErrUnexpectedEOF,
+		},
+		"nothing": {uid: "uid-1", err: io.ErrUnexpectedEOF},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := bufio.NewReaderSize(bytes.NewReader(tc.answer), 64)
+			size, err := seekPayload(r, tc.uid)
+			if !errors.Is(err, tc.err) {
+				t.Fatalf("error %v, want %v", err, tc.err)
+			}
+			if err != nil {
+				return
+			}
+			if size != len(tc.want) {
+				t.Fatalf("size %d, want %d", size, len(tc.want))
+			}
+			got := make([]byte, size)
+			if _, err := io.ReadFull(r, got); err != nil || string(got) != tc.want {
+				t.Fatalf("the payload does not follow (err %v)", err)
+			}
+		})
+	}
+}
+
+// TestSeekPayloadOfDamagedAnswers flips bytes: whatever comes, it is an error
+// or a size, and never a wait or a panic.
+func TestSeekPayloadOfDamagedAnswers(t *testing.T) {
+	answer := encode(t, secret(map[string][]byte{"release": []byte("payload")}))
+	random := rand.New(rand.NewPCG(1, 2))
+	for range 20_000 {
+		damaged := bytes.Clone(answer)
+		damaged[random.IntN(len(damaged))] ^= byte(1 << random.IntN(8))
+		if size, err := seekPayload(bufio.NewReader(bytes.NewReader(damaged)), "uid-1"); err == nil && size < 0 {
+			t.Fatalf("size %d", size)
+		}
+	}
+}

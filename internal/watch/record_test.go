@@ -1,0 +1,107 @@
+package watch
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
+)
+
+func TestParseRecord(t *testing.T) {
+	for name, tc := range map[string]struct {
+		object  string
+		storage release.Storage
+		labels  map[string]string
+		want    release.Key
+		number  int
+		status  release.Status
+		flaws   []flaw
+	}{
+		"labels are the truth": {
+			object: "sh.helm.release.v1.a.v1", labels: map[string]string{"name": "my.app", "version": "12", "status": "failed"},
+			want: release.Key{Namespace: "ns", Name: "my.app"}, number: 12, status: release.Failed,
+		},
+		"a missing name is taken from the object, dots included": {
+			object: "sh.helm.release.v1.my.v2.app.v12", labels: map[string]string{"version": "12", "status": "deployed"},
+			want: release.Key{Namespace: "ns", Name: "my.v2.app"}, number: 12, status: release.Deployed,
+			flaws: []flaw{noNameLabel},
+		},
+		"a version that is no number is taken from the object": {
+			object: "sh.helm.release.v1.a.v3", labels: map[string]string{"name": "a", "version": "latest"},
+			want: release.Key{Namespace: "ns", Name: "a"}, number: 3, status: release.Unknown,
+			flaws: []flaw{noVersionLabel},
+		},
+		"a version too large for any number is taken from the object": {
+			object: "sh.helm.release.v1.a.v3", labels: map[string]string{"name": "a", "version": "99999999999999999999"},
+			want: release.Key{Namespace: "ns", Name: "a"}, number: 3, status: release.Unknown,
+			flaws: []flaw{noVersionLabel},
+		},
+		"a status that Helm does not know is unknown": {
+			object: "sh.helm.release.v1.a.v1", labels: map[string]string{"name": "a", "version": "1", "status": "fine"},
+			want: release.Key{Namespace: "ns", Name: "a"}, number: 1, status: release.Unknown,
+		},
+		"neither label nor object tells a number": {
+			object: "mine", labels: map[string]string{"name": "a"},
+			flaws: []flaw{notARecord},
+		},
+		"an object name with nothing between prefix and number tells no release": {
+			object: "sh.helm.release.v1..v1",
+			flaws:  []flaw{notARecord},
+		},
+		"a ConfigMap that is not called like a record is none": {
+			object: "settings", storage: release.ConfigMaps, labels: map[string]string{"name": "a", "version": "1"},
+			flaws: []flaw{notARecord},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			storage := tc.storage
+			if storage == "" {
+				storage = release.Secrets
+			}
+			obj := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: tc.object, Labels: tc.labels}}
+			got := parseRecord(storage, obj, nil)
+			if diff := cmp.Diff(tc.flaws, got.flaws); diff != "" {
+				t.Errorf("flaws (-want +got):\n%s", diff)
+			}
+			if !got.usable() {
+				return
+			}
+			if got.key != tc.want || got.revision.Number != tc.number || got.revision.Status != tc.status {
+				t.Errorf("got %v %d %s, want %v %d %s", got.key, got.revision.Number, got.revision.Status, tc.want, tc.number, tc.status)
+			}
+		})
+	}
+}
+
+func TestStripKeepsWhatARecordIsParsedFrom(t *testing.T) {
+	at := func(seconds int64) *metav1.Time { t := metav1.Unix(seconds, 0); return &t }
+	full := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{
+		Namespace: "ns", Name: "sh.helm.release.v1.a.v2", UID: "u", ResourceVersion: "7",
+		CreationTimestamp: *at(100),
+		Annotations:       map[string]string{"large": "and not ours"},
+		Labels:            map[string]string{"name": "a", "version": "2", "status": "deployed", "owner": "helm", "team": "x", "modifiedAt": "1"},
+		ManagedFields: []metav1.ManagedFieldsEntry{
+			{Manager: "Helm", Time: at(300), FieldsV1: &metav1.FieldsV1{Raw: []byte("{}")}},
+			{Manager: "kubectl", Time: at(200)},
+			{Manager: "other"},
+		},
+	}}
+	stripped, err := strip([]string{"team"})(full)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept := stripped.(*metav1.PartialObjectMetadata)
+	want := parseRecord(release.Secrets, full, []string{"team"})
+	if diff := cmp.Diff(want, parseRecord(release.Secrets, kept, []string{"team"}), cmp.AllowUnexported(record{})); diff != "" {
+		t.Errorf("record of the stripped object (-want +got):\n%s", diff)
+	}
+	if got := want.revision.Modified; !got.Equal(time.Unix(300, 0)) {
+		t.Errorf("modified %v, want the newest of the managed fields", got)
+	}
+	if kept.Annotations != nil || len(kept.Labels) != 4 || len(kept.ManagedFields) != 1 || kept.ManagedFields[0].FieldsV1 != nil {
+		t.Errorf("kept too much: %+v", kept)
+	}
+}

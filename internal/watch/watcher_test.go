@@ -1,0 +1,208 @@
+package watch_test
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime"
+	clienttesting "k8s.io/client-go/testing"
+
+	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
+	"github.com/helm-state-metrics/helm-state-metrics/internal/watch"
+)
+
+func TestInitialListReadsOnePayloadPerRelease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		c.write("a", 1, release.Deployed, "a1", "old")
+		c.write("a", 2, release.Failed, "a2", "new")
+		c.write("b", 1, release.Deployed, "b1", "other")
+		w := c.start()
+		if got := c.total(); got != 2 || c.count("a", 1) != 0 {
+			t.Errorf("%d GETs, %d of them of an older revision; want one per release, of the newest", got, c.count("a", 1))
+		}
+		if w.chart("a") != "new" || w.chart("b") != "other" {
+			t.Errorf("charts %q and %q", w.chart("a"), w.chart("b"))
+		}
+		if w.synced != 1 {
+			t.Errorf("synced %d times", w.synced)
+		}
+		if err := w.Ready(); err != nil {
+			t.Errorf("not ready: %v", err)
+		}
+	})
+}
+
+func TestUpgradeCostsOneGet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		c.write("a", 1, release.Deployed, "a1", "one")
+		w := c.start()
+		c.write("a", 2, release.PendingUpgrade, "a2", "two")
+		synctest.Wait()
+		c.write("a", 2, release.Deployed, "a2", "two")
+		synctest.Wait()
+		if number, status := w.newest("a"); number != 2 || status != release.Deployed || w.chart("a") != "two" {
+			t.Errorf("shows %d %s %q", number, status, w.chart("a"))
+		}
+		if c.count("a", 2) != 1 || c.total() != 2 {
+			t.Errorf("%d GETs of the new revision, %d in all; want 1 and 2", c.count("a", 2), c.total())
+		}
+		c.delete("a", 2)
+		synctest.Wait()
+		if w.chart("a") != "one" || c.total() != 2 {
+			t.Errorf("after the newest was deleted: chart %q after %d GETs; the older one was read before", w.chart("a"), c.total())
+		}
+	})
+}
+
+func TestPayloadNeverMeansNoGet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		c.write("a", 1, release.Deployed, "a1", "one")
+		w := c.start(func(cfg *watch.Config) { cfg.FetchConcurrency = 0 })
+		if number, _ := w.newest("a"); number != 1 || c.total() != 0 || w.Ready() != nil {
+			t.Errorf("shows %d after %d GETs, ready: %v", number, c.total(), w.Ready())
+		}
+	})
+}
+
+func TestForbiddenPayloadsCostOneGetNowAndThenAndHeal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		names := strings.Split("abcdefghij", "")
+		for _, name := range names {
+			c.write(name, 1, release.Deployed, name, "chart")
+		}
+		c.answer(http.StatusForbidden)
+		w := c.start(func(cfg *watch.Config) { cfg.FetchConcurrency = 1 })
+		if got := c.total(); got != 1 {
+			t.Errorf("%d GETs for 10 releases of a namespace that must not be read, want 1", got)
+		}
+		if err := w.Ready(); err != nil {
+			t.Errorf("not ready although all that can be done is done: %v", err)
+		}
+		advance(time.Minute)
+		if got := c.total(); got < 2 || got > 6 {
+			t.Errorf("%d GETs after a minute, want a probe now and then", got)
+		}
+		c.delete("a", 1)
+		c.answer(0)
+		advance(time.Minute)
+		for _, name := range names[1:] {
+			if w.chart(name) != "chart" {
+				t.Errorf("%s is not healed", name)
+			}
+		}
+	})
+}
+
+func TestPassingErrorsAreRetried(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		c.write("a", 1, release.Deployed, "a1", "one")
+		c.answer(http.StatusInternalServerError)
+		w := c.start()
+		if w.chart("a") != "" || w.counted("fetch error") == 0 || w.Ready() != nil {
+			t.Errorf("chart %q, %d errors, ready: %v", w.chart("a"), w.counted("fetch error"), w.Ready())
+		}
+		c.answer(0)
+		advance(time.Minute)
+		if w.chart("a") != "one" {
+			t.Error("not retried")
+		}
+	})
+}
+
+func TestAnUndecodablePayloadIsReadAgainOnlyWhenItIsWrittenAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		c.write("a", 1, release.Deployed, "a1", "garbage")
+		w := c.start()
+		advance(time.Hour)
+		if c.total() != 1 || w.counted("decode json") != 1 {
+			t.Errorf("%d GETs, %d decode errors; want one of each", c.total(), w.counted("decode json"))
+		}
+		c.write("a", 1, release.Deployed, "a1", "mended")
+		synctest.Wait()
+		if w.chart("a") != "mended" {
+			t.Error("not read again")
+		}
+	})
+}
+
+func TestTheNewestSupersededRevisionIsAdopted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		c.write("a", 1, release.Superseded, "a1", "one")
+		c.write("a", 2, release.Superseded, "a2", "two")
+		c.write("a", 3, release.Deployed, "a3", "three")
+		w := c.start()
+		c.delete("a", 3)
+		advance(time.Second) // look-ups are limited in rate
+		if number, status := w.newest("a"); number != 2 || status != release.Superseded || w.chart("a") != "two" {
+			t.Errorf("shows %d %s %q, want the newest superseded revision", number, status, w.chart("a"))
+		}
+		c.delete("a", 2)
+		c.delete("a", 1)
+		advance(time.Hour)
+		if number, _ := w.newest("a"); number != 0 {
+			t.Errorf("still shows %d, which is gone", number)
+		}
+	})
+}
+
+func TestAnAdoptedRevisionGivesWayToATrackedOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		c.write("a", 1, release.Superseded, "a1", "one")
+		c.write("a", 2, release.Deployed, "a2", "two")
+		w := c.start()
+		c.delete("a", 2)
+		advance(time.Second)
+		c.write("a", 2, release.PendingUpgrade, "another", "two")
+		synctest.Wait()
+		if number, _ := w.newest("a"); number != 2 {
+			t.Errorf("shows %d", number)
+		}
+		c.delete("a", 2)
+		advance(time.Second)
+		if number, _ := w.newest("a"); number != 1 {
+			t.Errorf("shows %d, want the superseded one again", number)
+		}
+	})
+}
+
+func TestAListThatFailsIsNamedUntilItHeals(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		c.write("a", 1, release.Deployed, "a1", "one")
+		var failing atomic.Bool
+		failing.Store(true)
+		c.metadata.PrependReactor("list", "secrets", func(clienttesting.Action) (bool, runtime.Object, error) {
+			if !failing.Load() {
+				return false, nil, nil
+			}
+			return true, nil, apierrors.NewForbidden(secrets.GroupResource(), "", errors.New("no rule"))
+		})
+		w := c.start(func(cfg *watch.Config) { cfg.Namespaces = []string{"ns"} })
+		err := w.Ready()
+		if err == nil || !strings.Contains(err.Error(), `cannot list secrets in namespace "ns"`) {
+			t.Errorf("ready: %v; want what cannot be done, and where", err)
+		}
+		if w.synced != 0 || w.counted("watch forbidden") == 0 {
+			t.Errorf("synced %d times, %d failures counted", w.synced, w.counted("watch forbidden"))
+		}
+		failing.Store(false)
+		advance(2 * time.Minute)
+		if err := w.Ready(); err != nil || w.synced != 1 {
+			t.Errorf("not healed: %v", err)
+		}
+	})
+}

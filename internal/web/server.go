@@ -1,0 +1,138 @@
+// Package web serves the exporter over HTTP: scrapes, probes and profiles.
+package web
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"time"
+
+	toolkit "github.com/prometheus/exporter-toolkit/web"
+)
+
+const (
+	headerTimeout = 10 * time.Second
+	idleTimeout   = 2 * time.Minute
+	// drainTimeout bounds how long requests in flight may take to finish once
+	// the server is told to stop.
+	drainTimeout = 10 * time.Second
+)
+
+// Config says what to serve, and where.
+type Config struct {
+	// Addresses to listen on, such as ":8080".
+	Addresses []string
+	// ConfigFile is an exporter-toolkit file for TLS and basic auth, empty for
+	// plain HTTP.
+	ConfigFile string
+	// Metrics serves /metrics.
+	Metrics http.Handler
+	// Ready returns what /readyz waits for, nil if nothing.
+	Ready func() error
+	// PProf adds /debug/pprof/.
+	PProf  bool
+	Logger *slog.Logger
+}
+
+// Server is an HTTP server that listens from the start, and serves once run.
+type Server struct {
+	cfg       Config
+	listeners []net.Listener
+	http      *http.Server
+}
+
+// Listen opens the addresses, so that a busy port is an error at once.
+func Listen(cfg Config) (*Server, error) {
+	if cfg.ConfigFile != "" {
+		if err := toolkit.Validate(cfg.ConfigFile); err != nil {
+			return nil, fmt.Errorf("web config file %s: %w", cfg.ConfigFile, err)
+		}
+	}
+	routes, err := routes(cfg)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{cfg: cfg, http: &http.Server{
+		Handler:           routes,
+		ReadHeaderTimeout: headerTimeout,
+		IdleTimeout:       idleTimeout,
+		ErrorLog:          slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelDebug),
+	}}
+	for _, address := range cfg.Addresses {
+		l, err := net.Listen("tcp", address)
+		if err != nil {
+			s.close()
+			return nil, fmt.Errorf("web listen address: %w", err)
+		}
+		s.listeners = append(s.listeners, l)
+	}
+	return s, nil
+}
+
+// Run serves until the context ends, then lets requests in flight finish. It
+// is called once.
+func (s *Server) Run(ctx context.Context) error {
+	drained := make(chan error, 1)
+	stop := context.AfterFunc(ctx, func() {
+		limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
+		defer cancel()
+		drained <- s.http.Shutdown(limited)
+	})
+	flags := &toolkit.FlagConfig{WebConfigFile: &s.cfg.ConfigFile}
+	err := toolkit.ServeMultiple(s.listeners, s.http, flags, s.cfg.Logger)
+	if stop() { // not told to stop: serving failed
+		s.close()
+		return fmt.Errorf("serve: %w", err)
+	}
+	if err := <-drained; err != nil && !errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("stop serving: %w", err)
+	}
+	return nil
+}
+
+func (s *Server) close() {
+	for _, l := range s.listeners {
+		_ = l.Close() // nothing was written through it
+	}
+}
+
+func routes(cfg Config) (http.Handler, error) {
+	landing, err := toolkit.NewLandingPage(toolkit.LandingConfig{
+		Name:        "helm-state-metrics",
+		Description: "Prometheus metrics about the state of Helm releases",
+		Profiling:   fmt.Sprint(cfg.PProf),
+		Links: []toolkit.LandingLinks{
+			{Address: "metrics", Text: "Metrics"},
+			{Address: "readyz", Text: "Readiness", Description: "what is awaited, if anything"},
+			{Address: "livez", Text: "Liveness"},
+		},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("landing page: %w", err)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET /{$}", landing)
+	mux.Handle("GET /metrics", cfg.Metrics)
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = fmt.Fprintln(w, "ok")
+	})
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if err := cfg.Ready(); err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		_, _ = fmt.Fprintln(w, "ok")
+	})
+	if cfg.PProf {
+		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+		mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+		mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	}
+	return mux, nil
+}
