@@ -44,7 +44,7 @@ func start(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	watcher, server, err := wire(cfg, cluster, logger)
+	watcher, server, err := wire(cfg, cluster, prometheus.NewPedanticRegistry(), logger)
 	if err != nil {
 		return err
 	}
@@ -71,7 +71,7 @@ func actor(ctx context.Context, do func(context.Context) error) (execute func() 
 }
 
 // wire builds the rooms and joins them; it starts nothing but listens.
-func wire(cfg *config, cluster *rest.Config, logger *slog.Logger) (*watch.Watcher, *web.Server, error) {
+func wire(cfg *config, cluster *rest.Config, registry *prometheus.Registry, logger *slog.Logger) (*watch.Watcher, *web.Server, error) {
 	families, err := metrics.Families(metrics.Options{
 		AllStatuses:   cfg.allStatuses,
 		History:       cfg.history,
@@ -80,7 +80,6 @@ func wire(cfg *config, cluster *rest.Config, logger *slog.Logger) (*watch.Watche
 	if err != nil {
 		return nil, nil, err
 	}
-	registry := prometheus.NewPedanticRegistry()
 	store := metrics.NewStore(families, cfg.fetches() > 0)
 	telemetry, err := metrics.NewTelemetry(registry, words(cfg))
 	if err != nil {

@@ -31,8 +31,8 @@ type flaw string
 
 // The flaws of a record. The first two are mended from the object's name.
 const (
-	noNameLabel    flaw = "name_label"
-	noVersionLabel flaw = "version_label"
+	noNameLabel    flaw = "name"
+	noVersionLabel flaw = "version"
 	notARecord     flaw = "not_a_record"
 )
 

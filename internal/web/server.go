@@ -94,6 +94,15 @@ func (s *Server) Run(ctx context.Context) error {
 	return nil
 }
 
+// Addresses returns where the server listens, in the order of the config.
+func (s *Server) Addresses() []net.Addr {
+	addresses := make([]net.Addr, len(s.listeners))
+	for i, l := range s.listeners {
+		addresses[i] = l.Addr()
+	}
+	return addresses
+}
+
 func (s *Server) close() {
 	for _, l := range s.listeners {
 		_ = l.Close() // nothing was written through it

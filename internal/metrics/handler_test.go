@@ -1,0 +1,221 @@
+package metrics_test
+
+import (
+	"bytes"
+	"compress/gzip"
+	"flag"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+
+	"github.com/helm-state-metrics/helm-state-metrics/internal/metrics"
+	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// releases are one of each kind that makes a difference to the lines.
+func releases() []*release.Release {
+	deployed := time.Unix(1e9, 0)
+	return []*release.Release{
+		{
+			Key:      release.Key{Namespace: "default", Name: "foo"},
+			Newest:   release.Revision{Number: 4, Status: release.Failed, Created: time.Unix(1_500_000_000, 0), Modified: time.Unix(1_500_000_060, 0)},
+			Deployed: 3, Tracked: 2,
+			Payload: &release.Payload{Bytes: 34_567, Head: release.Head{
+				LastDeployed: deployed,
+				Chart:        release.Chart{Name: "chickadee", Version: "1.0.0", AppVersion: "0.0.1"},
+			}},
+		},
+		{
+			Key:     release.Key{Namespace: "default", Name: "payload.pending"},
+			Newest:  release.Revision{Number: 1, Status: release.PendingInstall, Created: time.Unix(1_600_000_000, 0)},
+			Tracked: 1,
+		},
+		{
+			Key:     release.Key{Namespace: "default", Name: "undecodable"},
+			Newest:  release.Revision{Number: 1, Status: release.Deployed, Created: time.Unix(1_600_000_000, 0)},
+			Tracked: 1, Deployed: 1,
+			Payload: &release.Payload{Bytes: 12, Problem: "gzip"},
+		},
+		{
+			Key:     release.Key{Namespace: "kube-system", Name: "no-chart"},
+			Newest:  release.Revision{Number: 1, Status: release.Uninstalled, Labels: map[string]string{"team/name": "core"}},
+			Tracked: 1,
+			Payload: &release.Payload{Bytes: 100},
+		},
+		{
+			Key:     release.Key{Namespace: "kube-system", Name: "odd"},
+			Newest:  release.Revision{Number: 2, Status: release.Deployed, Created: time.Unix(1_600_000_000, 0)},
+			Tracked: 1, Deployed: 2,
+			Payload: &release.Payload{Bytes: 1_048_576, Head: release.Head{
+				Chart: release.Chart{Name: "quo\"te", Version: "back\\slash", AppVersion: "line\nfeed \xff", Deprecated: true},
+			}},
+		},
+	}
+}
+
+// handler serves the given releases; its telemetry is one counter.
+func handler(t *testing.T, o metrics.Options, all []*release.Release) (*metrics.Handler, *metrics.Store) {
+	t.Helper()
+	families, err := metrics.Families(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	store := metrics.NewStore(families, true)
+	for _, r := range all {
+		store.Set(r)
+	}
+	registry := prometheus.NewPedanticRegistry()
+	registry.MustRegister(prometheus.NewCounter(prometheus.CounterOpts{Name: "telemetry_total", Help: "Stands for the telemetry."}))
+	return metrics.NewHandler(store, registry), store
+}
+
+func scrape(h http.Handler, header map[string]string) *httptest.ResponseRecorder {
+	req := httptest.NewRequest(http.MethodGet, "/metrics", nil)
+	for name, value := range header {
+		req.Header.Set(name, value)
+	}
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, req)
+	return w
+}
+
+const openMetrics = "application/openmetrics-text;version=1.0.0"
+
+func TestScrapeIsGolden(t *testing.T) {
+	every := metrics.Options{AllStatuses: true, History: true, ReleaseLabels: []string{"team/name", "other"}}
+	for name, tc := range map[string]struct {
+		options metrics.Options
+		accept  string
+		golden  string
+	}{
+		"text":                       {golden: "default.prom"},
+		"text with every option":     {options: every, golden: "every-option.prom"},
+		"OpenMetrics":                {accept: openMetrics, golden: "default.om"},
+		"a wish that is not offered": {accept: "application/json", golden: "default.prom"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h, store := handler(t, tc.options, releases())
+			store.Synced()
+			w := scrape(h, map[string]string{"Accept": tc.accept})
+			path := filepath.Join("testdata", tc.golden)
+			if *update {
+				if err := os.WriteFile(path, w.Body.Bytes(), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(string(want), w.Body.String()); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestScrapeParsesAndIsClean(t *testing.T) {
+	h, store := handler(t, metrics.Options{AllStatuses: true, History: true}, releases())
+	store.Synced()
+	body := scrape(h, nil).Body.Bytes()
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	parsed, err := parser.TextToMetricFamilies(bytes.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	odd := parsed["helm_release_chart_deprecated"].GetMetric()
+	if len(odd) != 1 || odd[0].GetLabel()[0].GetValue() != "odd" {
+		t.Errorf("deprecated charts: %v", odd)
+	}
+	problems, err := promlint.New(bytes.NewReader(body)).Lint()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(problems) > 0 {
+		t.Errorf("lint: %v", problems)
+	}
+}
+
+func TestTheFormatIsNegotiated(t *testing.T) {
+	h, store := handler(t, metrics.Options{}, releases())
+	store.Synced()
+	text, om := "text/plain; version=0.0.4; charset=utf-8", "application/openmetrics-text; version=1.0.0; charset=utf-8"
+	for accept, want := range map[string]string{
+		"":          text,
+		"*/*":       text,
+		"text/html": text,
+		openMetrics: om,
+		"text/plain;q=0.3, " + openMetrics + ";q=0.5": om,
+		"application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited, text/plain;version=0.0.4": text,
+		// What Prometheus 3 sends with native histograms on, and off.
+		"application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited;q=0.7,application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2": om,
+		"application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2":                                                                                                  om,
+	} {
+		if got := scrape(h, map[string]string{"Accept": accept}).Header().Get("Content-Type"); got != want {
+			t.Errorf("Accept %q: got %q, want %q", accept, got, want)
+		}
+	}
+}
+
+func TestGzipIsNegotiatedAndSaysTheSame(t *testing.T) {
+	h, store := handler(t, metrics.Options{}, releases())
+	store.Synced()
+	plain := scrape(h, nil).Body.String()
+	for accept, zipped := range map[string]bool{
+		"": false, "identity": false, "br": false, "gzip;q=0": false, "gzip; q=0.0, *": false, "*;q=0": false,
+		"gzip": true, "GZIP": true, "br;q=1.0, gzip;q=0.8, *;q=0.1": true, "*": true, "deflate,gzip": true,
+	} {
+		w := scrape(h, map[string]string{"Accept-Encoding": accept})
+		if got := w.Header().Get("Content-Encoding") == "gzip"; got != zipped {
+			t.Errorf("Accept-Encoding %q: gzip %v, want %v", accept, got, zipped)
+			continue
+		}
+		body := w.Body.String()
+		if zipped {
+			z, err := gzip.NewReader(w.Body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			read, err := io.ReadAll(z)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body = string(read)
+		}
+		if body != plain {
+			t.Errorf("Accept-Encoding %q: another text than without", accept)
+		}
+	}
+}
+
+func TestNothingIsServedBeforeTheInitialListIsIn(t *testing.T) {
+	h, store := handler(t, metrics.Options{}, nil)
+	w := scrape(h, nil)
+	if w.Code != http.StatusServiceUnavailable || !strings.Contains(w.Body.String(), "initial list") {
+		t.Errorf("got %d %q, want 503 with a reason", w.Code, w.Body)
+	}
+	store.Synced()
+	if w := scrape(h, nil); w.Code != http.StatusOK {
+		t.Errorf("got %d once the list is in", w.Code)
+	}
+}
+
+func TestReleaseLabelsThatCollideAreRefused(t *testing.T) {
+	_, err := metrics.Families(metrics.Options{ReleaseLabels: []string{"a/b", "a.b"}})
+	if err == nil || !strings.Contains(err.Error(), "a/b") || !strings.Contains(err.Error(), "a.b") {
+		t.Errorf("got %v, want an error that names both", err)
+	}
+}
