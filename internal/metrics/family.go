@@ -17,6 +17,8 @@ type Family struct {
 
 	// append adds the lines of one release, none if it has no value.
 	append func(b []byte, r *release.Release) []byte
+	// same reports whether append adds the same for both, which are of one key.
+	same func(a, b *release.Release) bool
 }
 
 // Options says which families and rows there are beyond the fixed ones.
@@ -50,6 +52,7 @@ func Families(o Options) ([]Family, error) {
 			Labels: []string{"app_version", "chart", "chart_version", "name", "namespace", "revision"},
 			Source: "payload; absent until the payload of the newest revision is decoded",
 			append: appendInfo,
+			same:   sameInfo,
 		},
 		gauge("helm_release_modified_timestamp_seconds", "Unix time of the last write to the record of the newest revision, by anyone.",
 			"metadata; absent if the record has no managed fields",

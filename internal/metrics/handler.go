@@ -2,126 +2,159 @@ package metrics
 
 import (
 	"bufio"
+	"bytes"
 	"fmt"
 	"io"
 	"net/http"
-	"strconv"
-	"strings"
+	"slices"
 	"sync"
+	"time"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/prometheus/client_golang/prometheus"
-	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
+)
+
+const (
+	// maxScrapes is how many scrapes are answered at once. Each may hold its
+	// own snapshot for as long as its client takes to read it.
+	maxScrapes = 16
+	// writeTimeout is how long a client may take to read its answer.
+	writeTimeout = time.Minute
+	// chunk is how much is written to a connection at once.
+	chunk = 64 << 10
 )
 
 // Handler serves scrapes: the releases of a store, then the telemetry of a
 // gatherer, in one answer.
+//
+// The query parameter name[] limits the answer to families of these names, and
+// namespace to releases of these namespaces, without the telemetry, which is
+// nobody's in particular. Both may be repeated.
 type Handler struct {
 	store     *Store
 	telemetry prometheus.Gatherer
-	gzip      sync.Pool // of *gzip.Writer
+	scrapes   chan struct{} // one for each that is being answered
+	chunks    sync.Pool     // of *bufio.Writer
 }
 
 // NewHandler returns a handler over both.
 func NewHandler(store *Store, telemetry prometheus.Gatherer) *Handler {
-	return &Handler{store: store, telemetry: telemetry}
+	return &Handler{
+		store: store, telemetry: telemetry,
+		scrapes: make(chan struct{}, maxScrapes),
+		chunks:  sync.Pool{New: func() any { return bufio.NewWriterSize(nil, chunk) }},
+	}
 }
 
 // ServeHTTP answers with 503 until the initial list is in: an empty answer
 // would be read as the end of all releases, and fire or resolve alerts.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, req *http.Request) {
-	releases, ok := h.store.snapshot()
-	if !ok {
-		http.Error(w, "the initial list of releases is not in yet; /readyz tells what is awaited", http.StatusServiceUnavailable)
+	select {
+	case h.scrapes <- struct{}{}:
+		defer func() { <-h.scrapes }()
+	default:
+		refuse(w, fmt.Sprintf("%d scrapes are being answered already; scrape less often, or from fewer places", maxScrapes))
 		return
 	}
-	telemetry, err := h.telemetry.Gather()
+	// Not every writer has deadlines; those of net/http do.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout))
+
+	query := req.URL.Query()
+	format := negotiate(req.Header)
+	namespaces, names := query["namespace"], query["name[]"]
+	tail, err := h.tail(format, namespaces, names)
 	if err != nil {
 		http.Error(w, fmt.Sprintf("gather telemetry: %v", err), http.StatusInternalServerError)
 		return
 	}
-	format := negotiate(req.Header)
+	chosen := h.choose(names)
+	zipped := acceptsGzip(req.Header)
+	write, ok := h.prepare(chosen, namespaces, tail, zipped)
+	if !ok {
+		refuse(w, "the initial list of releases is not in yet; /readyz tells what is awaited")
+		return
+	}
 	w.Header().Set("Content-Type", string(format))
-	w.Header().Add("Vary", "Accept")
-	w.Header().Add("Vary", "Accept-Encoding")
-	var out io.Writer = w
-	if acceptsGzip(req.Header) {
+	w.Header().Set("Vary", "Accept, Accept-Encoding")
+	if zipped {
 		w.Header().Set("Content-Encoding", "gzip")
-		z, _ := h.gzip.Get().(*gzip.Writer)
-		if z == nil {
-			z = gzip.NewWriter(nil)
-		}
-		z.Reset(w)
-		defer h.gzip.Put(z)
-		defer z.Close()
-		out = z
 	}
-	buffered := bufio.NewWriterSize(out, 64<<10)
-	defer buffered.Flush() // a client that went away is not ours to report
-	for i := range h.store.families {
-		f := &h.store.families[i]
-		line := appendHeader(buffered.AvailableBuffer(), f)
-		for _, r := range releases {
-			line = f.append(line, r)
-			if _, err := buffered.Write(line); err != nil {
-				return
-			}
-			line = buffered.AvailableBuffer()
-		}
-		if _, err := buffered.Write(line); err != nil {
-			return
-		}
+	out := h.chunks.Get().(*bufio.Writer)
+	defer h.chunks.Put(out)
+	defer out.Reset(nil)
+	out.Reset(w)
+	if write(out) == nil {
+		_ = out.Flush() // a client that went away is not ours to report
 	}
-	_ = writeTelemetry(buffered, format, telemetry)
 }
 
-// writeTelemetry ends an exposition with the exporter's own families.
-func writeTelemetry(w io.Writer, format expfmt.Format, families []*dto.MetricFamily) error {
-	encoder := expfmt.NewEncoder(w, format)
-	for _, f := range families {
-		if err := encoder.Encode(f); err != nil {
+// prepare takes the snapshot of an answer and returns what writes it, and
+// false if the initial list has not been delivered.
+func (h *Handler) prepare(chosen []int, namespaces []string, tail []byte, zipped bool) (func(io.Writer) error, bool) {
+	if zipped && len(namespaces) == 0 {
+		e, ok := h.store.expose()
+		return func(w io.Writer) error { return e.writeGzip(w, chosen, tail) }, ok
+	}
+	releases, ok := h.store.share()
+	return func(w io.Writer) error {
+		if !zipped {
+			return writeText(w, h.store.families, chosen, releases, namespaces, tail)
+		}
+		// Answers for some namespaces are small and rare, and deflated anew.
+		z, err := gzip.NewWriterLevel(w, gzip.StatelessCompression)
+		if err != nil {
 			return err
+		}
+		buffered := bufio.NewWriterSize(z, chunk)
+		if err := writeText(buffered, h.store.families, chosen, releases, namespaces, tail); err != nil {
+			return err
+		}
+		if err := buffered.Flush(); err != nil {
+			return err
+		}
+		return z.Close()
+	}, ok
+}
+
+// choose returns the families of the given names, all if there is none.
+func (h *Handler) choose(names []string) []int {
+	var chosen []int
+	for i, f := range h.store.families {
+		if len(names) == 0 || slices.Contains(names, f.Name) {
+			chosen = append(chosen, i)
+		}
+	}
+	return chosen
+}
+
+// tail returns what follows the releases: the telemetry, and the end.
+func (h *Handler) tail(format expfmt.Format, namespaces, names []string) ([]byte, error) {
+	var b bytes.Buffer
+	encoder := expfmt.NewEncoder(&b, format)
+	if len(namespaces) == 0 {
+		families, err := h.telemetry.Gather()
+		if err != nil {
+			return nil, err
+		}
+		for _, f := range families {
+			if len(names) > 0 && !slices.Contains(names, f.GetName()) {
+				continue
+			}
+			if err := encoder.Encode(f); err != nil {
+				return nil, err
+			}
 		}
 	}
 	if closer, ok := encoder.(expfmt.Closer); ok {
-		return closer.Close()
+		if err := closer.Close(); err != nil {
+			return nil, err
+		}
 	}
-	return nil
+	return b.Bytes(), nil
 }
 
-// negotiate picks OpenMetrics if the client prefers it to text, else text,
-// whatever else it asks for: protobuf is not offered.
-func negotiate(header http.Header) expfmt.Format {
-	var offered []string
-	for part := range strings.SplitSeq(header.Get("Accept"), ",") {
-		if !strings.Contains(part, "protobuf") {
-			offered = append(offered, part)
-		}
-	}
-	format := expfmt.NegotiateIncludingOpenMetrics(http.Header{"Accept": {strings.Join(offered, ",")}})
-	if format.FormatType() == expfmt.TypeOpenMetrics {
-		return expfmt.NewFormat(expfmt.TypeOpenMetrics)
-	}
-	return expfmt.NewFormat(expfmt.TypeTextPlain)
-}
-
-// acceptsGzip reports whether gzip is listed with a weight above 0, or
-// covered by an asterisk.
-func acceptsGzip(header http.Header) bool {
-	wildcard := false
-	for part := range strings.SplitSeq(strings.Join(header.Values("Accept-Encoding"), ","), ",") {
-		name, params, _ := strings.Cut(part, ";")
-		weight := 1.0
-		if q, ok := strings.CutPrefix(strings.TrimSpace(params), "q="); ok {
-			weight, _ = strconv.ParseFloat(strings.TrimSpace(q), 64) // what is no number is no wish
-		}
-		switch strings.ToLower(strings.TrimSpace(name)) {
-		case "gzip", "x-gzip":
-			return weight > 0
-		case "*":
-			wildcard = weight > 0
-		}
-	}
-	return wildcard
+func refuse(w http.ResponseWriter, why string) {
+	w.Header().Set("Retry-After", "1")
+	http.Error(w, why, http.StatusServiceUnavailable)
 }

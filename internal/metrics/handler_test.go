@@ -83,7 +83,11 @@ func handler(t *testing.T, o metrics.Options, all []*release.Release) (*metrics.
 }
 
 func scrape(h http.Handler, header map[string]string) *httptest.ResponseRecorder {
-	req := httptest.NewRequest(http.MethodGet, "/metrics", nil)
+	return scrapeURL(h, "/metrics", header)
+}
+
+func scrapeURL(h http.Handler, url string, header map[string]string) *httptest.ResponseRecorder {
+	req := httptest.NewRequest(http.MethodGet, url, nil)
 	for name, value := range header {
 		req.Header.Set(name, value)
 	}
@@ -217,5 +221,98 @@ func TestReleaseLabelsThatCollideAreRefused(t *testing.T) {
 	_, err := metrics.Families(metrics.Options{ReleaseLabels: []string{"a/b", "a.b"}})
 	if err == nil || !strings.Contains(err.Error(), "a/b") || !strings.Contains(err.Error(), "a.b") {
 		t.Errorf("got %v, want an error that names both", err)
+	}
+}
+
+func TestAScrapeCanBeLimited(t *testing.T) {
+	all := releases()
+	h, store := handler(t, metrics.Options{}, all)
+	store.Synced()
+	for name, tc := range map[string]struct {
+		query     string
+		want, not []string
+	}{
+		"to a namespace, without telemetry": {
+			query: "?namespace=kube-system",
+			want:  []string{`helm_release_revision{name="odd"`, "# TYPE helm_release_info"}, not: []string{`name="foo"`, "telemetry_total"},
+		},
+		"to two namespaces": {
+			query: "?namespace=kube-system&namespace=default",
+			want:  []string{`name="odd"`, `name="foo"`}, not: []string{"telemetry_total"},
+		},
+		"to a namespace without releases": {
+			query: "?namespace=nowhere",
+			want:  []string{"# TYPE helm_release_info"}, not: []string{"name="},
+		},
+		"to families": {
+			query: "?name[]=helm_release_info&name[]=telemetry_total",
+			want:  []string{"helm_release_info{", "telemetry_total"}, not: []string{"helm_release_revision", "helm_release_status"},
+		},
+		"to families of a namespace": {
+			query: "?name[]=helm_release_info&namespace=default",
+			want:  []string{`helm_release_info{app_version="0.0.1"`}, not: []string{`name="odd"`, "helm_release_status"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			plain := unzip(t, h, "", "", tc.query)
+			for _, want := range tc.want {
+				if !strings.Contains(plain, want) {
+					t.Errorf("lacks %s", want)
+				}
+			}
+			for _, not := range tc.not {
+				if strings.Contains(plain, not) {
+					t.Errorf("has %s", not)
+				}
+			}
+			if zipped := unzip(t, h, "gzip", "", tc.query); zipped != plain {
+				t.Error("gzip says something else")
+			}
+		})
+	}
+}
+
+// stalled is a client that takes nothing until it is let go.
+type stalled struct {
+	*httptest.ResponseRecorder
+	entered chan<- struct{}
+	leave   <-chan struct{}
+}
+
+func (s stalled) Write(p []byte) (int, error) {
+	s.entered <- struct{}{}
+	<-s.leave
+	return s.ResponseRecorder.Write(p)
+}
+
+func TestStalledClientsHoldNothingButTheirTurn(t *testing.T) {
+	h, store := handler(t, metrics.Options{}, releases())
+	store.Synced()
+	const turns = 16
+	entered, leave := make(chan struct{}), make(chan struct{})
+	done := make(chan struct{})
+	for range turns {
+		go func() {
+			h.ServeHTTP(stalled{httptest.NewRecorder(), entered, leave}, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+			done <- struct{}{}
+		}()
+	}
+	for range turns {
+		<-entered
+	}
+	store.Set(member(1, 2)) // does not wait
+	if w := scrape(h, nil); w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") == "" || !strings.Contains(w.Body.String(), "16 scrapes") {
+		t.Errorf("got %d %q, want 503 that says why", w.Code, w.Body)
+	}
+	close(leave)
+	for range turns {
+		select {
+		case <-entered: // a second chunk of the same answer
+			<-done
+		case <-done:
+		}
+	}
+	if w := scrape(h, nil); w.Code != http.StatusOK {
+		t.Errorf("got %d once the others are done", w.Code)
 	}
 }

@@ -2,6 +2,7 @@ package metrics
 
 import (
 	"fmt"
+	"maps"
 	"strconv"
 	"strings"
 	"time"
@@ -27,18 +28,38 @@ func gauge(name, help, source string, value func(*release.Release) (float64, boo
 			b = appendKey(b, r)
 			return appendValue(b, v)
 		},
+		same: func(a, b *release.Release) bool {
+			v, ok := value(a)
+			w, also := value(b)
+			return v == w && ok == also
+		},
 	}
 }
 
 func unix(t time.Time) (float64, bool) { return float64(t.Unix()), !t.IsZero() }
 
-func appendInfo(b []byte, r *release.Release) []byte {
+// chartOf returns the chart of the newest revision, false if its payload told
+// none.
+func chartOf(r *release.Release) (release.Chart, bool) {
 	if r.Payload == nil || r.Payload.Problem != "" {
-		return b
+		return release.Chart{}, false
 	}
-	chart := r.Payload.Head.Chart
-	if chart == (release.Chart{}) {
-		chart = release.Chart{Name: missing, Version: missing, AppVersion: missing}
+	if chart := r.Payload.Head.Chart; chart != (release.Chart{}) {
+		return chart, true
+	}
+	return release.Chart{Name: missing, Version: missing, AppVersion: missing}, true
+}
+
+func sameInfo(a, b *release.Release) bool {
+	chart, ok := chartOf(a)
+	other, also := chartOf(b)
+	return chart == other && ok == also && a.Newest.Number == b.Newest.Number
+}
+
+func appendInfo(b []byte, r *release.Release) []byte {
+	chart, ok := chartOf(r)
+	if !ok {
+		return b
 	}
 	b = append(b, "helm_release_info{"...)
 	b = appendLabel(b, "app_version", chart.AppVersion)
@@ -82,6 +103,7 @@ func statusFamily(all bool) Family {
 			}
 			return b
 		},
+		same: func(a, b *release.Release) bool { return a.Newest.Status == b.Newest.Status },
 	}
 }
 
@@ -116,6 +138,7 @@ func labelsFamily(keys []string) (Family, error) {
 			b = appendKey(b, r)
 			return appendValue(b, 1)
 		},
+		same: func(a, b *release.Release) bool { return maps.Equal(a.Newest.Labels, b.Newest.Labels) },
 	}, nil
 }
 

@@ -11,16 +11,25 @@ import (
 	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
 )
 
-// Store holds the releases to expose. It is written by events and read by
-// scrapes, from any number of goroutines.
+// Store holds the releases to expose, in blocks whose text is deflated once
+// and sent often. It is written by events and read by scrapes, from any number
+// of goroutines; an event never waits for a scrape to render or to be sent.
 type Store struct {
 	families []Family
-	pending  bool // whether a release without a payload awaits one
+	headers  []segment // by family; immutable
+	pending  bool      // whether a release without a payload awaits one
 
-	mu       sync.Mutex
-	releases map[release.Key]*release.Release // guarded by mu
-	counts   counts                           // guarded by mu
-	synced   bool                             // guarded by mu
+	mu     sync.Mutex
+	layout layout // guarded by mu
+	counts counts // guarded by mu
+	synced bool   // guarded by mu
+
+	// rendering is held while segments are made, so that scrapes that come at
+	// once share them. It is taken before mu.
+	rendering sync.Mutex
+	deflater  *deflater   // guarded by rendering
+	text      []byte      // guarded by rendering
+	current   *exposition // guarded by rendering; nil before the first scrape
 }
 
 // counts are kept up to date at each change, so that no scrape has to count.
@@ -34,12 +43,17 @@ type counts struct {
 // NewStore returns an empty store that exposes the given families. Payloads
 // says whether payloads are read at all.
 func NewStore(families []Family, payloads bool) *Store {
-	return &Store{
+	s := &Store{
 		families: families,
 		pending:  payloads,
-		releases: make(map[release.Key]*release.Release),
+		layout:   newLayout(families),
 		counts:   counts{statuses: make(map[release.Status]int)},
+		deflater: newDeflater(),
 	}
+	for i := range families {
+		s.headers = append(s.headers, s.deflater.segment(appendHeader(nil, &families[i])))
+	}
+	return s
 }
 
 // Set says that a release is now so. The store keeps the pointer; the value is
@@ -47,17 +61,15 @@ func NewStore(families []Family, payloads bool) *Store {
 func (s *Store) Set(r *release.Release) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.count(s.releases[r.Key], -1)
+	s.count(s.layout.set(r), -1)
 	s.count(r, 1)
-	s.releases[r.Key] = r
 }
 
 // Remove says that a release is gone.
 func (s *Store) Remove(key release.Key) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.count(s.releases[key], -1)
-	delete(s.releases, key)
+	s.count(s.layout.remove(key), -1)
 }
 
 // Synced says that the initial list has been delivered. Before that there is
@@ -65,6 +77,8 @@ func (s *Store) Remove(key release.Key) {
 func (s *Store) Synced() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	// The list may have come in any order; now each namespace is in a row.
+	s.layout = s.layout.sorted()
 	s.synced = true
 }
 
@@ -83,21 +97,76 @@ func (s *Store) count(r *release.Release, by int) {
 	}
 }
 
-// snapshot returns all releases in the order of their keys, and false if the
-// initial list has not been delivered.
-func (s *Store) snapshot() ([]*release.Release, bool) {
+// expose returns the releases as they are now, deflated, and false if the
+// initial list has not been delivered. It makes anew only the segments of
+// blocks that changed since it was last called.
+func (s *Store) expose() (*exposition, bool) {
+	s.rendering.Lock()
+	defer s.rendering.Unlock()
 	s.mu.Lock()
 	if !s.synced {
 		s.mu.Unlock()
 		return nil, false
 	}
-	all := make([]*release.Release, 0, len(s.releases))
-	for _, r := range s.releases {
-		all = append(all, r)
+	if s.current != nil && len(s.layout.dirty) == 0 {
+		s.mu.Unlock()
+		return s.current, true
 	}
+	jobs := make([]job, 0, len(s.layout.dirty))
+	for _, b := range s.layout.dirty {
+		if b.position >= 0 { // else it was dropped
+			jobs = append(jobs, job{b, b.share(), b.dirty})
+		}
+		b.dirty = 0
+	}
+	clear(s.layout.dirty)
+	s.layout.dirty = s.layout.dirty[:0]
+	blocks := slices.Clone(s.layout.blocks)
 	s.mu.Unlock()
-	slices.SortFunc(all, func(a, b *release.Release) int { return a.Compare(b.Key) })
-	return all, true
+
+	for _, j := range jobs {
+		s.render(j)
+	}
+	s.current = newExposition(s.headers, blocks)
+	return s.current, true
+}
+
+// job is a block whose segments of some families have to be made anew.
+type job struct {
+	block    *block
+	releases *slots
+	families familySet
+}
+
+// render requires rendering.
+func (s *Store) render(j job) {
+	if j.block.segments == nil {
+		j.block.segments = make([]segment, len(s.families))
+	}
+	for i := range s.families {
+		if !j.families.has(i) {
+			continue
+		}
+		s.text = s.text[:0]
+		for _, r := range j.releases {
+			if r != nil {
+				s.text = s.families[i].append(s.text, r)
+			}
+		}
+		j.block.segments[i] = s.deflater.segment(s.text)
+	}
+}
+
+// share returns the releases as they are now, block by block, and false if the
+// initial list has not been delivered.
+func (s *Store) share() ([]*slots, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := make([]*slots, len(s.layout.blocks))
+	for i, b := range s.layout.blocks {
+		all[i] = b.share()
+	}
+	return all, s.synced
 }
 
 // Collectors returns the counts over all releases, for the telemetry.

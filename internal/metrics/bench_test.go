@@ -1,0 +1,143 @@
+package metrics_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"syscall"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/helm-state-metrics/helm-state-metrics/internal/metrics"
+)
+
+// none is a gatherer without telemetry, so that only the engine is measured.
+var none = prometheus.NewRegistry()
+
+// telemetry is a registry like that of the exporter.
+func telemetry(store *metrics.Store) *prometheus.Registry {
+	registry := prometheus.NewPedanticRegistry()
+	registry.MustRegister(store.Collectors()...)
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if _, err := metrics.NewTelemetry(registry, metrics.Words{}); err != nil {
+		panic(err)
+	}
+	return registry
+}
+
+const many = 10_000
+
+// measure is the loop of a benchmark. Besides the time it reports the CPU time
+// of the whole process, which another process on the machine does not change,
+// and which includes what the garbage collector does meanwhile.
+func measure(b *testing.B, do func()) {
+	b.Helper()
+	b.ReportAllocs()
+	before := cpu()
+	for b.Loop() {
+		do()
+	}
+	b.ReportMetric(float64(cpu()-before)/float64(b.N), "cpu-ns/op")
+}
+
+func cpu() int64 {
+	var usage syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
+		panic(err)
+	}
+	return usage.Utime.Nano() + usage.Stime.Nano()
+}
+
+func BenchmarkUnchanged(b *testing.B) {
+	all := fleet(many)
+	store, _ := filled(all)
+	engine := metrics.NewHandler(store, none)
+	lines := newReadyLines(text(engine))
+	for _, bc := range []struct {
+		name, encoding string
+		serve          func() int
+	}{
+		{"engine/gzip", "gzip", func() int { return fetch(engine, "gzip") }},
+		{"handler/gzip", "gzip", nil},
+		{"ready-lines/gzip", "gzip", func() int { return fetch(lines, "gzip") }},
+		{"gauge-vecs/gzip", "gzip", nil},
+		{"engine/identity", "", func() int { return fetch(engine, "") }},
+		{"gauge-vecs/identity", "", nil},
+	} {
+		b.Run(bc.name, func(b *testing.B) {
+			serve := bc.serve
+			switch bc.name {
+			case "handler/gzip":
+				whole := metrics.NewHandler(store, telemetry(store))
+				serve = func() int { return fetch(whole, "gzip") }
+			case "gauge-vecs/gzip", "gauge-vecs/identity":
+				vecs := gaugeVecs(all)
+				serve = func() int { return fetch(vecs, bc.encoding) }
+			}
+			size := serve()
+			measure(b, func() { serve() })
+			b.ReportMetric(float64(size), "bytes/scrape")
+		})
+	}
+}
+
+// BenchmarkUpgraded measures a scrape after some releases of 10,000 got their
+// next revision.
+func BenchmarkUpgraded(b *testing.B) {
+	for name, pick := range map[string]func(round int) []int{
+		"1%-at-random": func(round int) []int {
+			random := rand.New(rand.NewPCG(uint64(round), 1))
+			return random.Perm(many)[:many/100]
+		},
+		"100-in-one-place": func(round int) []int {
+			picked := make([]int, 100)
+			for i := range picked {
+				picked[i] = round*100%many + i
+			}
+			return picked
+		},
+	} {
+		b.Run(name, func(b *testing.B) {
+			store, _ := filled(fleet(many))
+			h := metrics.NewHandler(store, none)
+			fetch(h, "gzip")
+			round := 0
+			measure(b, func() {
+				round++
+				for _, i := range pick(round) {
+					store.Set(member(i, 10+round))
+				}
+				fetch(h, "gzip")
+			})
+		})
+	}
+}
+
+// BenchmarkChange measures one change and the scrape after it, from few
+// releases to many.
+func BenchmarkChange(b *testing.B) {
+	for _, n := range []int{1_000, 10_000, 100_000} {
+		store, _ := filled(fleet(n))
+		h := metrics.NewHandler(store, none)
+		fetch(h, "gzip")
+		b.Run(fmt.Sprintf("set/%d", n), func(b *testing.B) {
+			round := 0
+			measure(b, func() {
+				round++
+				store.Set(member(n/2, round))
+			})
+		})
+		b.Run(fmt.Sprintf("set+scrape/%d", n), func(b *testing.B) {
+			round := 0
+			measure(b, func() {
+				round++
+				store.Set(member(n/2, round))
+				fetch(h, "gzip")
+			})
+		})
+		b.Run(fmt.Sprintf("scrape/%d", n), func(b *testing.B) {
+			measure(b, func() { fetch(h, "gzip") })
+		})
+	}
+}
