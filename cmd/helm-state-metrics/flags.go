@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -36,6 +37,7 @@ type config struct {
 	history          bool
 	releaseLabels    []string
 	allStatuses      bool
+	allow, deny      []*regexp.Regexp
 	listenAddresses  []string
 	webConfigFile    string
 	pprof            bool
@@ -89,6 +91,10 @@ func newApp(cfg *config) *kingpin.Application {
 	listVar(app, "release-labels", "Key of a label of the records to expose in helm_release_labels. Repeatable, or separated by commas.", &cfg.releaseLabels)
 	app.Flag("metrics.all-statuses", "Expose a row of helm_release_status for every status that Helm knows.").
 		BoolVar(&cfg.allStatuses)
+	app.Flag("metrics.allowlist", "Regular expression, anchored, for the names of the families about releases to expose. Repeatable. Default: all.").
+		PlaceHolder("REGEX").SetValue(&regexpList{list: &cfg.allow})
+	app.Flag("metrics.denylist", "Regular expression for the names of the families about releases to leave out; what is left out costs nothing. Repeatable.").
+		PlaceHolder("REGEX").SetValue(&regexpList{list: &cfg.deny})
 	app.Flag("web.listen-address", "Address to listen on. Repeatable.").
 		Default(":8080").StringsVar(&cfg.listenAddresses)
 	app.Flag("web.config.file", "Path of a file that enables TLS or basic auth, see https://github.com/prometheus/exporter-toolkit/blob/master/docs/web-configuration.md").

@@ -76,11 +76,17 @@ func wire(cfg *config, cluster *rest.Config, registry *prometheus.Registry, logg
 		AllStatuses:   cfg.allStatuses,
 		History:       cfg.history,
 		ReleaseLabels: cfg.releaseLabels,
+		Allow:         cfg.allow,
+		Deny:          cfg.deny,
 	})
 	if err != nil {
 		return nil, nil, err
 	}
-	store := metrics.NewStore(families, cfg.fetches() > 0)
+	fetches := cfg.fetches()
+	if !metrics.NeedPayloads(families) {
+		fetches = 0 // nobody would see what they tell
+	}
+	store := metrics.NewStore(families, fetches > 0)
 	telemetry, err := metrics.NewTelemetry(registry, words(cfg))
 	if err != nil {
 		return nil, nil, err
@@ -106,7 +112,7 @@ func wire(cfg *config, cluster *rest.Config, registry *prometheus.Registry, logg
 		DeniedNamespaces: cfg.deniedNamespaces,
 		History:          cfg.history,
 		ReleaseLabels:    cfg.releaseLabels,
-		FetchConcurrency: cfg.fetches(),
+		FetchConcurrency: fetches,
 		Sink:             store,
 		Telemetry:        telemetry,
 		Logger:           logger,

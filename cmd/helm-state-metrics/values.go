@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -76,3 +77,21 @@ func (l *storageList) String() string { return fmt.Sprint(*l.list) }
 
 // IsCumulative tells kingpin that the flag may be repeated.
 func (l *storageList) IsCumulative() bool { return true }
+
+// regexpList is a list of regular expressions, anchored as in Prometheus.
+type regexpList struct{ list *[]*regexp.Regexp }
+
+// Set implements kingpin.Value.
+func (l *regexpList) Set(s string) error {
+	r, err := regexp.Compile("^(?:" + s + ")$")
+	if err != nil {
+		return fmt.Errorf("%q is no regular expression: %w", s, err)
+	}
+	*l.list = append(*l.list, r)
+	return nil
+}
+
+func (l *regexpList) String() string { return fmt.Sprint(*l.list) }
+
+// IsCumulative tells kingpin that the flag may be repeated.
+func (l *regexpList) IsCumulative() bool { return true }

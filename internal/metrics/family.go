@@ -1,6 +1,10 @@
 package metrics
 
 import (
+	"regexp"
+	"slices"
+	"strings"
+
 	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
 )
 
@@ -29,36 +33,64 @@ type Options struct {
 	History bool
 	// ReleaseLabels are the keys of the records' own labels to expose.
 	ReleaseLabels []string
+	// Allow and Deny choose families by name: one that no expression of Allow
+	// matches is left out, unless Allow is empty; so is one that an expression
+	// of Deny matches.
+	Allow, Deny []*regexp.Regexp
 }
 
 // Families returns the families in the order of the exposition. It fails if
 // two release labels have the same label name.
 func Families(o Options) ([]Family, error) {
+	families, err := every(o)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(families, func(f Family) bool {
+		matches := func(r *regexp.Regexp) bool { return r.MatchString(f.Name) }
+		return len(o.Allow) > 0 && !slices.ContainsFunc(o.Allow, matches) || slices.ContainsFunc(o.Deny, matches)
+	}), nil
+}
+
+// NeedPayloads reports whether any of the families takes its values from
+// payloads.
+func NeedPayloads(families []Family) bool {
+	return slices.ContainsFunc(families, func(f Family) bool { return strings.HasPrefix(f.Source, fromPayload) })
+}
+
+// fromPayload and fromMetadata start a family's Source.
+const (
+	fromPayload  = "payload"
+	fromMetadata = "metadata"
+)
+
+// every returns all families that the options add up to.
+func every(o Options) ([]Family, error) {
 	families := []Family{
 		gauge("helm_release_chart_deprecated", "Whether the chart of the newest revision is marked deprecated; absent if it is not.",
-			"payload; 1 where the chart says so, else absent",
+			fromPayload+"; 1 where the chart says so, else absent",
 			func(r *release.Release) (float64, bool) {
 				return 1, r.Payload != nil && r.Payload.Head.Chart.Deprecated
 			}),
 		gauge("helm_release_created_timestamp_seconds", "Unix time at which the record of the newest revision was created: when the operation began.",
-			"metadata",
+			fromMetadata,
 			func(r *release.Release) (float64, bool) { return unix(r.Newest.Created) }),
 		gauge("helm_release_deployed_revision", "Newest revision whose status is deployed; absent if there is none.",
-			"metadata; absent if no revision is deployed",
+			fromMetadata+"; absent if no revision is deployed",
 			func(r *release.Release) (float64, bool) { return float64(r.Deployed), r.Deployed > 0 }),
 		{
 			Name:   "helm_release_info",
 			Help:   "Information about helm release",
 			Labels: []string{"app_version", "chart", "chart_version", "name", "namespace", "revision"},
-			Source: "payload; absent until the payload of the newest revision is decoded",
+			Source: fromPayload + "; absent until the payload of the newest revision is decoded",
 			append: appendInfo,
 			same:   sameInfo,
 		},
 		gauge("helm_release_modified_timestamp_seconds", "Unix time of the last write to the record of the newest revision, by anyone.",
-			"metadata; absent if the record has no managed fields",
+			fromMetadata+"; absent if the record has no managed fields",
 			func(r *release.Release) (float64, bool) { return unix(r.Newest.Modified) }),
 		gauge("helm_release_payload_bytes", "Size of the payload of the newest revision in bytes, as stored; the limit is 1048576.",
-			"payload; absent until the payload of the newest revision is read",
+			fromPayload+"; absent until the payload of the newest revision is read",
 			func(r *release.Release) (float64, bool) {
 				if r.Payload == nil || r.Payload.Bytes == 0 {
 					return 0, false
@@ -66,11 +98,11 @@ func Families(o Options) ([]Family, error) {
 				return float64(r.Payload.Bytes), true
 			}),
 		gauge("helm_release_revision", "Currently deployed helm chart revision",
-			"metadata; the newest revision, deployed or not",
+			fromMetadata+"; the newest revision, deployed or not",
 			func(r *release.Release) (float64, bool) { return float64(r.Newest.Number), true }),
 		statusFamily(o.AllStatuses),
 		gauge("helm_release_updated", "Release update Unix time",
-			"payload (last_deployed); absent until the payload of the newest revision is decoded",
+			fromPayload+" (last_deployed); absent until the payload of the newest revision is decoded",
 			func(r *release.Release) (float64, bool) {
 				if r.Payload == nil {
 					return 0, false
@@ -80,7 +112,7 @@ func Families(o Options) ([]Family, error) {
 	}
 	if o.History {
 		families = append(families, gauge("helm_release_stored_revisions", "Number of stored revisions, superseded ones included.",
-			"metadata; only with --history",
+			fromMetadata+"; only with --history",
 			func(r *release.Release) (float64, bool) { return float64(r.Tracked), true }))
 	}
 	if len(o.ReleaseLabels) > 0 {

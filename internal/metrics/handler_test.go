@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -31,7 +32,7 @@ func releases() []*release.Release {
 	return []*release.Release{
 		{
 			Key:      release.Key{Namespace: "default", Name: "foo"},
-			Newest:   release.Revision{Number: 4, Status: release.Failed, Created: time.Unix(1_500_000_000, 0), Modified: time.Unix(1_500_000_060, 0)},
+			Newest:   &release.Revision{Number: 4, Status: release.Failed, Created: time.Unix(1_500_000_000, 0), Modified: time.Unix(1_500_000_060, 0)},
 			Deployed: 3, Tracked: 2,
 			Payload: &release.Payload{Bytes: 34_567, Head: release.Head{
 				LastDeployed: deployed,
@@ -40,24 +41,24 @@ func releases() []*release.Release {
 		},
 		{
 			Key:     release.Key{Namespace: "default", Name: "payload.pending"},
-			Newest:  release.Revision{Number: 1, Status: release.PendingInstall, Created: time.Unix(1_600_000_000, 0)},
+			Newest:  &release.Revision{Number: 1, Status: release.PendingInstall, Created: time.Unix(1_600_000_000, 0)},
 			Tracked: 1,
 		},
 		{
 			Key:     release.Key{Namespace: "default", Name: "undecodable"},
-			Newest:  release.Revision{Number: 1, Status: release.Deployed, Created: time.Unix(1_600_000_000, 0)},
+			Newest:  &release.Revision{Number: 1, Status: release.Deployed, Created: time.Unix(1_600_000_000, 0)},
 			Tracked: 1, Deployed: 1,
 			Payload: &release.Payload{Bytes: 12, Problem: "gzip"},
 		},
 		{
 			Key:     release.Key{Namespace: "kube-system", Name: "no-chart"},
-			Newest:  release.Revision{Number: 1, Status: release.Uninstalled, Labels: map[string]string{"team/name": "core"}},
+			Newest:  &release.Revision{Number: 1, Status: release.Uninstalled, Labels: map[string]string{"team/name": "core"}},
 			Tracked: 1,
 			Payload: &release.Payload{Bytes: 100},
 		},
 		{
 			Key:     release.Key{Namespace: "kube-system", Name: "odd"},
-			Newest:  release.Revision{Number: 2, Status: release.Deployed, Created: time.Unix(1_600_000_000, 0)},
+			Newest:  &release.Revision{Number: 2, Status: release.Deployed, Created: time.Unix(1_600_000_000, 0)},
 			Tracked: 1, Deployed: 2,
 			Payload: &release.Payload{Bytes: 1_048_576, Head: release.Head{
 				Chart: release.Chart{Name: "quo\"te", Version: "back\\slash", AppVersion: "line\nfeed \xff", Deprecated: true},
@@ -314,5 +315,40 @@ func TestStalledClientsHoldNothingButTheirTurn(t *testing.T) {
 	}
 	if w := scrape(h, nil); w.Code != http.StatusOK {
 		t.Errorf("got %d once the others are done", w.Code)
+	}
+}
+
+func TestFamiliesAreChosenByName(t *testing.T) {
+	for name, tc := range map[string]struct {
+		allow, deny string
+		want        []string
+		payloads    bool
+	}{
+		"one by its name":         {allow: "helm_release_info", want: []string{"helm_release_info"}, payloads: true},
+		"some, less others": {
+			allow: "helm_release_(info|updated|revision)", deny: ".*_(info|updated)",
+			want: []string{"helm_release_revision"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := metrics.Options{Allow: []*regexp.Regexp{regexp.MustCompile("^(?:" + tc.allow + ")$")}}
+			if tc.deny != "" {
+				o.Deny = []*regexp.Regexp{regexp.MustCompile("^(?:" + tc.deny + ")$")}
+			}
+			families, err := metrics.Families(o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, f := range families {
+				got = append(got, f.Name)
+			}
+			if diff := cmp.Diff(tc.want, got); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+			if metrics.NeedPayloads(families) != tc.payloads {
+				t.Errorf("need payloads: %v", !tc.payloads)
+			}
+		})
 	}
 }

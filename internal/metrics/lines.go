@@ -88,7 +88,7 @@ func statusFamily(all bool) Family {
 		Name:   "helm_release_status",
 		Help:   "Status of a helm release",
 		Labels: []string{"name", "namespace", "status"},
-		Source: "metadata; of the newest revision",
+		Source: fromMetadata + "; of the newest revision",
 		append: func(b []byte, r *release.Release) []byte {
 			for _, status := range statuses {
 				b = append(b, "helm_release_status{"...)
@@ -123,7 +123,7 @@ func labelsFamily(keys []string) (Family, error) {
 		Name:   "helm_release_labels",
 		Help:   "Labels of the record of the newest revision, those that were asked for.",
 		Labels: []string{"label_*", "name", "namespace"},
-		Source: "metadata; only with --release-labels, and for releases that have one of them",
+		Source: fromMetadata + "; only with --release-labels, and for releases that have one of them",
 		append: func(b []byte, r *release.Release) []byte {
 			if len(r.Newest.Labels) == 0 {
 				return b

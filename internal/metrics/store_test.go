@@ -19,7 +19,7 @@ func TestCountsFollowEveryChange(t *testing.T) {
 	}
 	foo := releases()[0]
 	both := *foo
-	both.Newest.Status, both.Shadowed, both.Payload = release.Deployed, 3, nil
+	both.Newest, both.Shadowed, both.Payload = &release.Revision{Status: release.Deployed}, 3, nil
 	store.Set(&both)
 	store.Remove(release.Key{Namespace: "default", Name: "undecodable"})
 	store.Remove(release.Key{Namespace: "default", Name: "never seen"})

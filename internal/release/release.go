@@ -46,7 +46,8 @@ const (
 type Release struct {
 	Key
 	// Newest is the revision with the highest number: the one that is shown.
-	Newest Revision
+	// It is shared and immutable too.
+	Newest *Revision
 	// Deployed is the number of the newest revision whose status is deployed,
 	// 0 if there is none.
 	Deployed int

@@ -1,7 +1,6 @@
 package watch
 
 import (
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/cache"
 
 	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
@@ -10,49 +9,46 @@ import (
 // handler brings all events of one storage to apply.
 func (w *Watcher) handler(storage release.Storage) cache.ResourceEventHandler {
 	return cache.ResourceEventHandlerFuncs{
-		AddFunc: func(obj any) { w.apply(storage, eventAdd, nil, metadataOf(obj)) },
-		UpdateFunc: func(old, obj any) {
-			w.apply(storage, eventUpdate, metadataOf(old), metadataOf(obj))
-		},
-		DeleteFunc: func(obj any) { w.apply(storage, eventDelete, metadataOf(obj), nil) },
+		AddFunc:    func(obj any) { w.apply(storage, eventAdd, nil, recordOf(obj)) },
+		UpdateFunc: func(old, obj any) { w.apply(storage, eventUpdate, recordOf(old), recordOf(obj)) },
+		DeleteFunc: func(obj any) { w.apply(storage, eventDelete, recordOf(obj), nil) },
 	}
 }
 
-// metadataOf unwraps a tombstone: what a relist found gone.
-func metadataOf(obj any) *metav1.PartialObjectMetadata {
+// recordOf unwraps a tombstone: what a relist found gone.
+func recordOf(obj any) *record {
 	if gone, ok := obj.(cache.DeletedFinalStateUnknown); ok {
 		obj = gone.Obj
 	}
-	m, _ := obj.(*metav1.PartialObjectMetadata)
-	return m
+	r, _ := obj.(*record)
+	return r
 }
 
 // apply brings one event into the index: the record that was, and the one
 // that is, either of which may be nil. An update can bring another key or UID:
 // labels are edited by hand, and a relist merges a delete and a create.
-func (w *Watcher) apply(storage release.Storage, eventType string, was, is *metav1.PartialObjectMetadata) {
+func (w *Watcher) apply(storage release.Storage, eventType string, was, is *record) {
 	w.cfg.Telemetry.WatchEvent(storage, eventType)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	var now record
 	if is != nil {
-		now = parseRecord(storage, is, w.cfg.ReleaseLabels)
-		w.report(now)
-	}
-	if was != nil {
-		before := parseRecord(storage, was, nil)
-		moved := before.key != now.key || before.revision.UID != now.revision.UID || !now.usable()
-		if before.usable() && moved {
-			w.remove(before.key, before.revision.UID)
+		w.report(is)
+		if !is.usable() {
+			is = nil
 		}
 	}
-	if is != nil && now.usable() {
-		w.insert(now.key, now.revision)
+	if was != nil && was.usable() {
+		if is == nil || was.key != is.key || was.revision.UID != is.revision.UID {
+			w.remove(was.key, was.revision.UID)
+		}
+	}
+	if is != nil {
+		w.insert(is.key, &is.revision)
 	}
 }
 
 // report counts what is odd about a record.
-func (w *Watcher) report(r record) {
+func (w *Watcher) report(r *record) {
 	for _, f := range r.flaws {
 		w.cfg.Telemetry.RecordFlawed(string(f))
 		w.cfg.Logger.Debug("Odd record", "namespace", r.key.Namespace, "object", r.revision.Object, "flaw", f)
@@ -60,7 +56,7 @@ func (w *Watcher) report(r record) {
 }
 
 // insert requires mu.
-func (w *Watcher) insert(key release.Key, rev release.Revision) {
+func (w *Watcher) insert(key release.Key, rev *release.Revision) {
 	if w.orphans != nil {
 		w.orphans.disown(key, rev.UID)
 	}
@@ -100,19 +96,19 @@ func (w *Watcher) publish(key release.Key) {
 }
 
 // unread returns the newest revision of a release if its payload is still to
-// be read.
-func (w *Watcher) unread(key release.Key) (release.Revision, bool) {
+// be read, else nil.
+func (w *Watcher) unread(key release.Key) *release.Revision {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	r := w.index.Get(key)
 	if r == nil || r.Payload != nil {
-		return release.Revision{}, false
+		return nil
 	}
-	return r.Newest, true
+	return r.Newest
 }
 
 // deliver records what a payload told.
-func (w *Watcher) deliver(key release.Key, read release.Revision, p release.Payload) {
+func (w *Watcher) deliver(key release.Key, read *release.Revision, p release.Payload) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.index.SetPayload(key, read, p) {

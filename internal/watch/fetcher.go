@@ -79,8 +79,8 @@ func (f *fetcher) work(ctx context.Context) {
 // to be done. A failure ends here: it is counted, logged once, and decides
 // when to try again.
 func (f *fetcher) process(ctx context.Context, r *reader, key release.Key) {
-	rev, ok := f.w.unread(key)
-	if !ok {
+	rev := f.w.unread(key)
+	if rev == nil {
 		f.forget(key)
 		return
 	}
@@ -126,7 +126,7 @@ func (f *fetcher) forget(key release.Key) {
 }
 
 // fetch does the GET and tells telemetry how it went.
-func (f *fetcher) fetch(ctx context.Context, r *reader, key release.Key, rev release.Revision) (release.Payload, error) {
+func (f *fetcher) fetch(ctx context.Context, r *reader, key release.Key, rev *release.Revision) (release.Payload, error) {
 	start := time.Now()
 	limited, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()

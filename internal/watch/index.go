@@ -23,7 +23,7 @@ type entry struct {
 
 // revision is a tracked revision and, once it has been read, its payload.
 type revision struct {
-	release.Revision
+	*release.Revision
 	payload *release.Payload
 }
 
@@ -44,7 +44,7 @@ func (x *index) Get(key release.Key) *release.Release {
 // revision told is kept, since Helm fixes it when it creates the record; only
 // a payload that could not be decoded is forgotten when the record is
 // written again.
-func (x *index) Insert(key release.Key, rev release.Revision) bool {
+func (x *index) Insert(key release.Key, rev *release.Revision) bool {
 	e := x.entries[key]
 	if e == nil {
 		e = &entry{}
@@ -85,7 +85,7 @@ func (x *index) Remove(key release.Key, uid string) bool {
 // SetPayload records what the payload of a revision told and reports whether
 // the release as shown changed. It does nothing if the revision is no longer
 // tracked, or was written again while an undecodable payload was read.
-func (x *index) SetPayload(key release.Key, read release.Revision, p release.Payload) bool {
+func (x *index) SetPayload(key release.Key, read *release.Revision, p release.Payload) bool {
 	e := x.entries[key]
 	if e == nil {
 		return false

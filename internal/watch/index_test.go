@@ -16,8 +16,8 @@ import (
 var key = release.Key{Namespace: "team-a", Name: "my.app"}
 
 // rev is a revision whose UID follows from its number, unless changed.
-func rev(number int, status release.Status, change ...func(*release.Revision)) release.Revision {
-	r := release.Revision{
+func rev(number int, status release.Status, change ...func(*release.Revision)) *release.Revision {
+	r := &release.Revision{
 		UID:             fmt.Sprintf("uid-%d", number),
 		Number:          number,
 		Status:          status,
@@ -27,7 +27,7 @@ func rev(number int, status release.Status, change ...func(*release.Revision)) r
 		Created:         time.Unix(int64(number), 0).UTC(),
 	}
 	for _, c := range change {
-		c(&r)
+		c(r)
 	}
 	return r
 }
@@ -68,9 +68,9 @@ func chart(name string) release.Payload {
 
 func TestIndex(t *testing.T) {
 	type step func(*index) bool
-	insert := func(r release.Revision) step { return func(x *index) bool { return x.Insert(key, r) } }
+	insert := func(r *release.Revision) step { return func(x *index) bool { return x.Insert(key, r) } }
 	remove := func(uid string) step { return func(x *index) bool { return x.Remove(key, uid) } }
-	read := func(r release.Revision, p release.Payload) step {
+	read := func(r *release.Revision, p release.Payload) step {
 		return func(x *index) bool { return x.SetPayload(key, r, p) }
 	}
 	for name, tc := range map[string]struct {
@@ -218,7 +218,7 @@ func TestIndexAgainstModel(t *testing.T) {
 				delete(model, id)
 			case 2:
 				p := chart(id)
-				changed = x.SetPayload(key, release.Revision{UID: id}, p)
+				changed = x.SetPayload(key, &release.Revision{UID: id}, p)
 				if r, ok := model[id]; ok {
 					r.payload = &p
 					model[id] = r

@@ -3,6 +3,7 @@ package watch
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -60,7 +61,7 @@ func (o *orphans) run(ctx context.Context) {
 func (o *orphans) process(ctx context.Context, key release.Key) {
 	limited, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
-	newest, found, err := o.lookUp(limited, key)
+	newest, err := o.lookUp(limited, key)
 	if err != nil {
 		if ctx.Err() == nil {
 			o.w.cfg.Logger.Warn("Cannot look for superseded revisions, will try again",
@@ -70,13 +71,14 @@ func (o *orphans) process(ctx context.Context, key release.Key) {
 		return
 	}
 	o.queue.Forget(key)
-	if o.adopt(key, newest, found) {
+	if o.adopt(key, newest) {
 		o.queue.AddAfter(key, lookupInterval)
 	}
 }
 
-// lookUp lists the records of one release and returns the best of them.
-func (o *orphans) lookUp(ctx context.Context, key release.Key) (newest release.Revision, found bool, err error) {
+// lookUp lists the records of one release and returns the newest, nil if there
+// is none.
+func (o *orphans) lookUp(ctx context.Context, key release.Key) (*release.Revision, error) {
 	var all []revision
 	for _, storage := range o.w.cfg.Storages {
 		options := metav1.ListOptions{}
@@ -84,30 +86,24 @@ func (o *orphans) lookUp(ctx context.Context, key release.Key) (newest release.R
 		options.LabelSelector += "," + labels.Set{nameLabel: key.Name}.String()
 		list, err := o.w.cfg.Metadata.Resource(resource(storage)).Namespace(key.Namespace).List(ctx, options)
 		if err != nil {
-			return release.Revision{}, false, fmt.Errorf("list %s of %s: %w", storage, key, err)
+			return nil, fmt.Errorf("list %s of %s: %w", storage, key, err)
 		}
 		for i := range list.Items {
 			r := parseRecord(storage, &list.Items[i], o.w.cfg.ReleaseLabels)
 			if r.usable() && r.key == key {
-				all = append(all, revision{Revision: r.revision})
+				all = append(all, revision{Revision: &r.revision})
 			}
 		}
 	}
 	if len(all) == 0 {
-		return release.Revision{}, false, nil
+		return nil, nil
 	}
-	best := all[0]
-	for _, r := range all[1:] {
-		if better(r, best) < 0 {
-			best = r
-		}
-	}
-	return best.Revision, true, nil
+	return slices.MinFunc(all, better).Revision, nil
 }
 
 // adopt shows what a look-up found, unless a watch brought a revision
 // meanwhile, and reports whether the release has to be looked up again.
-func (o *orphans) adopt(key release.Key, newest release.Revision, found bool) bool {
+func (o *orphans) adopt(key release.Key, newest *release.Revision) bool {
 	o.w.mu.Lock()
 	defer o.w.mu.Unlock()
 	before, adopted := o.adopted[key]
@@ -115,18 +111,18 @@ func (o *orphans) adopt(key release.Key, newest release.Revision, found bool) bo
 		return false
 	}
 	changed := false
-	if adopted && (!found || before != newest.UID) {
+	if adopted && (newest == nil || before != newest.UID) {
 		delete(o.adopted, key)
 		changed = o.w.index.Remove(key, before)
 	}
-	if found {
+	if newest != nil {
 		o.adopted[key] = newest.UID
 		changed = o.w.index.Insert(key, newest) || changed
 	}
 	if changed {
 		o.w.publish(key)
 	}
-	return found
+	return newest != nil
 }
 
 // disown lets go of an adopted revision because a watch brought a revision of

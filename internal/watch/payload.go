@@ -27,7 +27,7 @@ var (
 // getRecord starts the one GET that a revision costs. The resource version
 // lets the server answer from its watch cache, but not with anything older
 // than the event that told of the revision. The caller closes the answer.
-func getRecord(ctx context.Context, client rest.Interface, namespace string, rev release.Revision) (io.ReadCloser, error) {
+func getRecord(ctx context.Context, client rest.Interface, namespace string, rev *release.Revision) (io.ReadCloser, error) {
 	return client.Get().
 		Namespace(namespace).
 		Resource(string(rev.Storage)).

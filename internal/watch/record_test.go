@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
@@ -76,32 +77,32 @@ func TestParseRecord(t *testing.T) {
 	}
 }
 
-func TestStripKeepsWhatARecordIsParsedFrom(t *testing.T) {
+func TestARecordTellsWhatItsObjectDoes(t *testing.T) {
 	at := func(seconds int64) *metav1.Time { t := metav1.Unix(seconds, 0); return &t }
-	full := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{
+	obj := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{
 		Namespace: "ns", Name: "sh.helm.release.v1.a.v2", UID: "u", ResourceVersion: "7",
 		CreationTimestamp: *at(100),
-		Annotations:       map[string]string{"large": "and not ours"},
 		Labels:            map[string]string{"name": "a", "version": "2", "status": "deployed", "owner": "helm", "team": "x", "modifiedAt": "1"},
 		ManagedFields: []metav1.ManagedFieldsEntry{
-			{Manager: "Helm", Time: at(300), FieldsV1: &metav1.FieldsV1{Raw: []byte("{}")}},
-			{Manager: "kubectl", Time: at(200)},
-			{Manager: "other"},
+			{Manager: "Helm", Time: at(300)}, {Manager: "kubectl", Time: at(200)}, {Manager: "other"},
 		},
 	}}
-	stripped, err := strip([]string{"team"})(full)
+	transformed, err := toRecords(release.Secrets, []string{"team"})(obj)
 	if err != nil {
 		t.Fatal(err)
 	}
-	kept := stripped.(*metav1.PartialObjectMetadata)
-	want := parseRecord(release.Secrets, full, []string{"team"})
-	if diff := cmp.Diff(want, parseRecord(release.Secrets, kept, []string{"team"}), cmp.AllowUnexported(record{})); diff != "" {
-		t.Errorf("record of the stripped object (-want +got):\n%s", diff)
+	want := release.Revision{
+		UID: "u", Number: 2, Status: release.Deployed, Storage: release.Secrets, Object: obj.Name, ResourceVersion: "7",
+		Created: time.Unix(100, 0).UTC(), Modified: time.Unix(300, 0).UTC(), Labels: map[string]string{"team": "x"},
 	}
-	if got := want.revision.Modified; !got.Equal(time.Unix(300, 0)) {
-		t.Errorf("modified %v, want the newest of the managed fields", got)
+	if diff := cmp.Diff(want, transformed.(*record).revision); diff != "" {
+		t.Errorf("revision (-want +got):\n%s", diff)
 	}
-	if kept.Annotations != nil || len(kept.Labels) != 4 || len(kept.ManagedFields) != 1 || kept.ManagedFields[0].FieldsV1 != nil {
-		t.Errorf("kept too much: %+v", kept)
+	stored, err := meta.Accessor(transformed) // as client-go's stores do
+	if err != nil {
+		t.Fatal(err)
+	}
+	if stored.GetNamespace() != "ns" || stored.GetName() != obj.Name || stored.GetUID() != "u" || stored.GetResourceVersion() != "7" || stored.GetLabels() != nil {
+		t.Errorf("stored as %s/%s %s %s %v", stored.GetNamespace(), stored.GetName(), stored.GetUID(), stored.GetResourceVersion(), stored.GetLabels())
 	}
 }

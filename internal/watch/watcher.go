@@ -69,7 +69,6 @@ func New(cfg Config) (*Watcher, error) {
 	if len(namespaces) == 0 {
 		namespaces = []string{metav1.NamespaceAll}
 	}
-	transform := strip(cfg.ReleaseLabels)
 	for _, storage := range cfg.Storages {
 		for _, namespace := range namespaces {
 			s := &source{
@@ -80,7 +79,7 @@ func New(cfg Config) (*Watcher, error) {
 				telemetry: cfg.Telemetry,
 				log:       cfg.Logger,
 			}
-			if err := s.build(transform, w.handler(storage)); err != nil {
+			if err := s.build(toRecords(storage, cfg.ReleaseLabels), w.handler(storage)); err != nil {
 				return nil, fmt.Errorf("watch %s %s: %w", storage, s.where(), err)
 			}
 			w.sources = append(w.sources, s)

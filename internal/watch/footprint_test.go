@@ -1,0 +1,141 @@
+package watch
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
+
+	"github.com/helm-state-metrics/helm-state-metrics/internal/metrics"
+	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
+)
+
+// BenchmarkFootprint measures what a release costs in memory, from the
+// informer's store to the deflated segments, and the resident memory of the
+// process. There is no API server: the handlers are fed as informers feed them.
+func BenchmarkFootprint(b *testing.B) {
+	for _, n := range []int{10_000, 100_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			for b.Loop() {
+				before := heap()
+				w, store, handler := fed(b, n)
+				req := httptest.NewRequest(http.MethodGet, "/metrics", nil)
+				req.Header.Set("Accept-Encoding", "gzip")
+				handler.ServeHTTP(discard{http.Header{}}, req)
+				b.ReportMetric(float64(heap()-before)/float64(n), "heap-bytes/release")
+				b.ReportMetric(resident(b), "rss-MB")
+				runtime.KeepAlive(w)
+				runtime.KeepAlive(store)
+			}
+		})
+	}
+}
+
+// fed returns a watcher that has seen n releases, the informer's store of
+// them, and a handler that exposes them.
+func fed(b *testing.B, n int) (*Watcher, cache.Store, http.Handler) {
+	families, err := metrics.Families(metrics.Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	sink := metrics.NewStore(families, true)
+	telemetry, err := metrics.NewTelemetry(prometheus.NewRegistry(), metrics.Words{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	meta, core, err := Clients(&rest.Config{Host: "http://cluster.invalid"})
+	if err != nil {
+		b.Fatal(err)
+	}
+	w, err := New(Config{
+		Metadata: meta, Core: core, Storages: []release.Storage{release.Secrets}, FetchConcurrency: 1,
+		Sink: sink, Telemetry: telemetry, Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	w.fetcher.queue.ShutDown() // nobody works on it here, so it must not fill
+	store := cache.NewStore(cache.DeletionHandlingMetaNamespaceKeyFunc)
+	transform, handler := toRecords(release.Secrets, nil), w.handler(release.Secrets)
+	for i := range n {
+		obj, err := transform(object(i))
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := store.Add(obj); err != nil {
+			b.Fatal(err)
+		}
+		handler.OnAdd(obj, true)
+		r := recordOf(obj)
+		w.deliver(r.key, &r.revision, payloadOf(i))
+
+	}
+	w.setSynced()
+	return w, store, metrics.NewHandler(sink, prometheus.NewRegistry())
+}
+
+// object is the metadata of a record, with strings of its own as if decoded.
+func object(i int) *metav1.PartialObjectMetadata {
+	name, number := fmt.Sprintf("payments-api-%d", i%50), 1+i%9
+	at := metav1.NewTime(time.Unix(1_790_000_000+int64(i), 0))
+	return &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{
+		Namespace: fmt.Sprintf("team-%04d", i/50), Name: fmt.Sprintf("sh.helm.release.v1.%s.v%d", name, number),
+		UID: types.UID(fmt.Sprintf("%08x-0000-4000-8000-%012x", i, i)), ResourceVersion: fmt.Sprint(1_000_000 + i),
+		CreationTimestamp: at,
+		Labels: map[string]string{
+			"name": name, "owner": "helm", "status": "deployed", "version": fmt.Sprint(number), "modifiedAt": fmt.Sprint(at.Unix()),
+		},
+		ManagedFields: []metav1.ManagedFieldsEntry{{Manager: "Helm", Operation: "Update", Time: &at, FieldsV1: &metav1.FieldsV1{Raw: make([]byte, 200)}}},
+	}}
+}
+
+func payloadOf(i int) release.Payload {
+	at := time.Unix(1_790_000_000+int64(i), 0).UTC()
+	return release.Payload{Bytes: 20_000 + i%50_000, Head: release.Head{
+		FirstDeployed: at, LastDeployed: at, Description: strings.Clone("Upgrade complete"),
+		Chart: release.Chart{
+			Name: fmt.Sprintf("chart-%d", i%61), Version: fmt.Sprintf("1.%d.0", i%20), AppVersion: fmt.Sprintf("v2.%d", i%20),
+			KubeVersion: strings.Clone(">=1.23.0-0"), APIVersion: strings.Clone("v2"), Type: strings.Clone("application"),
+		},
+	}}
+}
+
+func heap() float64 {
+	runtime.GC()
+	runtime.GC() // pools give up what they hold at the second
+	var stats runtime.MemStats
+	runtime.ReadMemStats(&stats)
+	return float64(stats.HeapAlloc)
+}
+
+func resident(b *testing.B) float64 {
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		b.Skip("no /proc to read the resident memory from")
+	}
+	var kilobytes float64
+	_, rest, _ := strings.Cut(string(status), "VmRSS:")
+	if _, err := fmt.Sscan(rest, &kilobytes); err != nil {
+		b.Fatal(err)
+	}
+	return kilobytes / 1024
+}
+
+// discard is a response writer that takes everything.
+type discard struct{ header http.Header }
+
+func (d discard) Header() http.Header         { return d.header }
+func (d discard) WriteHeader(int)             {}
+func (d discard) Write(p []byte) (int, error) { return io.Discard.Write(p) }
