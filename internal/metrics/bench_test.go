@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/helm-state-metrics/helm-state-metrics/internal/metrics"
+	"github.com/helm-state-metrics/helm-state-metrics/test/fleet"
 )
 
 // none is a gatherer without telemetry, so that only the engine is measured.
@@ -50,10 +51,10 @@ func cpu() int64 {
 }
 
 func BenchmarkUnchanged(b *testing.B) {
-	all := fleet(many)
+	all := fleet.Of(many)
 	store, _ := filled(all)
 	engine := metrics.NewHandler(store, none)
-	lines := newReadyLines(text(engine))
+	lines := fleet.NewReadyLines(text(engine))
 	for _, bc := range []struct {
 		name, encoding string
 		serve          func() int
@@ -72,7 +73,7 @@ func BenchmarkUnchanged(b *testing.B) {
 				whole := metrics.NewHandler(store, telemetry(store))
 				serve = func() int { return fetch(whole, "gzip") }
 			case "gauge-vecs/gzip", "gauge-vecs/identity":
-				vecs := gaugeVecs(all)
+				vecs := fleet.GaugeVecs(all)
 				serve = func() int { return fetch(vecs, bc.encoding) }
 			}
 			size := serve()
@@ -99,14 +100,14 @@ func BenchmarkUpgraded(b *testing.B) {
 		},
 	} {
 		b.Run(name, func(b *testing.B) {
-			store, _ := filled(fleet(many))
+			store, _ := filled(fleet.Of(many))
 			h := metrics.NewHandler(store, none)
 			fetch(h, "gzip")
 			round := 0
 			measure(b, func() {
 				round++
 				for _, i := range pick(round) {
-					store.Set(member(i, 10+round))
+					store.Set(fleet.Member(i, 10+round))
 				}
 				fetch(h, "gzip")
 			})
@@ -118,21 +119,21 @@ func BenchmarkUpgraded(b *testing.B) {
 // releases to many.
 func BenchmarkChange(b *testing.B) {
 	for _, n := range []int{1_000, 10_000, 100_000} {
-		store, _ := filled(fleet(n))
+		store, _ := filled(fleet.Of(n))
 		h := metrics.NewHandler(store, none)
 		fetch(h, "gzip")
 		b.Run(fmt.Sprintf("set/%d", n), func(b *testing.B) {
 			round := 0
 			measure(b, func() {
 				round++
-				store.Set(member(n/2, round))
+				store.Set(fleet.Member(n/2, round))
 			})
 		})
 		b.Run(fmt.Sprintf("set+scrape/%d", n), func(b *testing.B) {
 			round := 0
 			measure(b, func() {
 				round++
-				store.Set(member(n/2, round))
+				store.Set(fleet.Member(n/2, round))
 				fetch(h, "gzip")
 			})
 		})

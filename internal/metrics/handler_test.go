@@ -22,6 +22,7 @@ import (
 
 	"github.com/helm-state-metrics/helm-state-metrics/internal/metrics"
 	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
+	"github.com/helm-state-metrics/helm-state-metrics/test/fleet"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -301,7 +302,7 @@ func TestStalledClientsHoldNothingButTheirTurn(t *testing.T) {
 	for range turns {
 		<-entered
 	}
-	store.Set(member(1, 2)) // does not wait
+	store.Set(fleet.Member(1, 2)) // does not wait
 	if w := scrape(h, nil); w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") == "" || !strings.Contains(w.Body.String(), "16 scrapes") {
 		t.Errorf("got %d %q, want 503 that says why", w.Code, w.Body)
 	}
@@ -324,7 +325,7 @@ func TestFamiliesAreChosenByName(t *testing.T) {
 		want        []string
 		payloads    bool
 	}{
-		"one by its name":         {allow: "helm_release_info", want: []string{"helm_release_info"}, payloads: true},
+		"one by its name": {allow: "helm_release_info", want: []string{"helm_release_info"}, payloads: true},
 		"some, less others": {
 			allow: "helm_release_(info|updated|revision)", deny: ".*_(info|updated)",
 			want: []string{"helm_release_revision"},

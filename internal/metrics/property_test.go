@@ -16,6 +16,7 @@ import (
 
 	"github.com/helm-state-metrics/helm-state-metrics/internal/metrics"
 	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
+	"github.com/helm-state-metrics/helm-state-metrics/test/fleet"
 )
 
 // TestScrapesAgainstNaiveRenderer runs random changes and compares every kind
@@ -28,7 +29,7 @@ func TestScrapesAgainstNaiveRenderer(t *testing.T) {
 		for range rapid.IntRange(1, 5).Draw(t, "rounds") {
 			for range rapid.IntRange(0, 100).Draw(t, "changes") {
 				i := rapid.IntRange(0, 300).Draw(t, "release")
-				r := member(i, rapid.IntRange(1, 3).Draw(t, "revision"))
+				r := fleet.Member(i, rapid.IntRange(1, 3).Draw(t, "revision"))
 				switch rapid.IntRange(0, 5).Draw(t, "change") {
 				case 0, 1:
 					store.Remove(r.Key)
@@ -129,7 +130,7 @@ func unzip(t interface{ Fatal(...any) }, h http.Handler, encoding, accept, query
 // scrape: each answer shows one revision of a release throughout, or nothing.
 func TestAScrapeIsASnapshot(t *testing.T) {
 	const releases, rounds = 400, 30
-	store, _ := filled(fleet(releases))
+	store, _ := filled(fleet.Of(releases))
 	h := metrics.NewHandler(store, none)
 	done := make(chan struct{})
 	go func() {
@@ -137,10 +138,10 @@ func TestAScrapeIsASnapshot(t *testing.T) {
 		for round := range rounds {
 			for i := range releases {
 				if (i+round)%17 == 0 {
-					store.Remove(member(i, 1).Key)
+					store.Remove(fleet.Member(i, 1).Key)
 					continue
 				}
-				r := member(i, 1000+round)
+				r := fleet.Member(i, 1000+round)
 				r.Deployed = r.Newest.Number
 				store.Set(r)
 			}
@@ -189,7 +190,7 @@ func checkConsistent(t *testing.T, text string) {
 }
 
 func TestMemoryFollowsTheNumberOfReleasesDown(t *testing.T) {
-	all := fleet(10_000)
+	all := fleet.Of(10_000)
 	store, _ := filled(all)
 	h := metrics.NewHandler(store, none)
 	full := fetch(h, "gzip")

@@ -1,7 +1,6 @@
-package metrics_test
+package fleet
 
 import (
-	"bytes"
 	"compress/gzip"
 	"net/http"
 	"strconv"
@@ -13,9 +12,9 @@ import (
 	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
 )
 
-// gaugeVecs is how most exporters do it: a GaugeVec per family, promhttp in
+// GaugeVecs is how most exporters do it: a GaugeVec per family, promhttp in
 // front.
-func gaugeVecs(all []*release.Release) http.Handler {
+func GaugeVecs(all []*release.Release) http.Handler {
 	registry := prometheus.NewRegistry()
 	vec := func(name string, labels ...string) *prometheus.GaugeVec {
 		v := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name, Help: "Help."}, labels)
@@ -53,18 +52,21 @@ func gaugeVecs(all []*release.Release) http.Handler {
 	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
 }
 
-// readyLines is how the best of today's exporters do it: lines rendered when
+// ReadyLines is how the best of today's exporters do it: lines rendered when
 // something changes, and gzip over all of them for every scrape.
-type readyLines struct {
+type ReadyLines struct {
 	lines []byte
 	zips  sync.Pool
 }
 
-func newReadyLines(text []byte) *readyLines {
-	return &readyLines{lines: text, zips: sync.Pool{New: func() any { return gzip.NewWriter(nil) }}}
+// NewReadyLines serves a text.
+func NewReadyLines(text []byte) *ReadyLines {
+	return &ReadyLines{lines: text, zips: sync.Pool{New: func() any { return gzip.NewWriter(nil) }}}
 }
 
-func (l *readyLines) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+// ServeHTTP answers with the text, compressed if the client takes nothing but
+// gzip.
+func (l *ReadyLines) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	if req.Header.Get("Accept-Encoding") != "gzip" {
 		_, _ = w.Write(l.lines)
 		return
@@ -74,9 +76,4 @@ func (l *readyLines) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	z.Reset(w)
 	_, _ = z.Write(l.lines)
 	_ = z.Close()
-}
-
-// text returns what a handler answers without compression.
-func text(h http.Handler) []byte {
-	return bytes.Clone(scrape(h, nil).Body.Bytes())
 }
