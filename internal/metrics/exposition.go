@@ -80,25 +80,29 @@ func (e *exposition) writeGzip(w io.Writer, chosen []int, tail []byte) error {
 }
 
 // writeText writes the text of the chosen families over the given releases,
-// then the tail. It holds one block of one family at a time.
+// then the tail. It holds no more than a piece of the text at a time.
 func writeText(w io.Writer, families []Family, chosen []int, releases []*slots, namespaces []string, tail []byte) error {
-	var text []byte
+	const piece = 16 << 10
+	text := make([]byte, 0, piece+piece/4)
 	for _, i := range chosen {
-		text = appendHeader(text[:0], &families[i])
+		text = appendHeader(text, &families[i])
 		for _, block := range releases {
 			for _, r := range block {
-				if r != nil && (len(namespaces) == 0 || slices.Contains(namespaces, r.Namespace)) {
-					text = families[i].append(text, r)
+				if r == nil || len(namespaces) > 0 && !slices.Contains(namespaces, r.Namespace) {
+					continue
 				}
+				if text = families[i].append(text, r); len(text) < piece {
+					continue
+				}
+				if _, err := w.Write(text); err != nil {
+					return err
+				}
+				text = text[:0]
 			}
-			if _, err := w.Write(text); err != nil {
-				return err
-			}
-			text = text[:0]
 		}
-		if _, err := w.Write(text); err != nil {
-			return err
-		}
+	}
+	if _, err := w.Write(text); err != nil {
+		return err
 	}
 	_, err := w.Write(tail)
 	return err

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/prometheus/client_golang/prometheus"
@@ -19,8 +18,6 @@ const (
 	// maxScrapes is how many scrapes are answered at once. Each may hold its
 	// own snapshot for as long as its client takes to read it.
 	maxScrapes = 16
-	// writeTimeout is how long a client may take to read its answer.
-	writeTimeout = time.Minute
 	// chunk is how much is written to a connection at once.
 	chunk = 64 << 10
 )
@@ -57,9 +54,6 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		refuse(w, fmt.Sprintf("%d scrapes are being answered already; scrape less often, or from fewer places", maxScrapes))
 		return
 	}
-	// Not every writer has deadlines; those of net/http do.
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout))
-
 	query := req.URL.Query()
 	format := negotiate(req.Header)
 	namespaces, names := query["namespace"], query["name[]"]

@@ -59,6 +59,10 @@ func (o *orphans) run(ctx context.Context) {
 }
 
 func (o *orphans) process(ctx context.Context, key release.Key) {
+	if !o.orphaned(key) {
+		o.queue.Forget(key)
+		return
+	}
 	limited, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
 	newest, err := o.lookUp(limited, key)
@@ -74,6 +78,14 @@ func (o *orphans) process(ctx context.Context, key release.Key) {
 	if o.adopt(key, newest) {
 		o.queue.AddAfter(key, lookupInterval)
 	}
+}
+
+// orphaned reports whether no watch has brought a revision of the release.
+func (o *orphans) orphaned(key release.Key) bool {
+	o.w.mu.Lock()
+	defer o.w.mu.Unlock()
+	_, adopted := o.adopted[key]
+	return adopted || o.w.index.Get(key) == nil
 }
 
 // lookUp lists the records of one release and returns the newest, nil if there

@@ -108,8 +108,8 @@ func (s selectors) apply(o *metav1.ListOptions) {
 // observe records the outcome of a request. It logs when the outcome changes,
 // not each time: a missing RBAC rule fails the same way until it is mended.
 func (s *source) observe(ctx context.Context, verb string, err error) {
-	if ctx.Err() != nil {
-		return
+	if ctx.Err() != nil || err == nil && verb == "list" {
+		return // a watch follows a list, and is what counts
 	}
 	reason := watchErrorReason(err)
 	if err != nil {
@@ -120,9 +120,6 @@ func (s *source) observe(ctx context.Context, verb string, err error) {
 	changed := reason != s.reason
 	s.failure, s.reason = err, reason
 	s.mu.Unlock()
-	if err == nil && verb == "list" {
-		return // alive once the watch that follows is
-	}
 	s.telemetry.WatchAlive(s.storage, s.namespace, err == nil)
 	switch {
 	case !changed:

@@ -17,6 +17,9 @@ import (
 const (
 	headerTimeout = 10 * time.Second
 	idleTimeout   = 2 * time.Minute
+	// writeTimeout is how long a client may take to read its answer; one that
+	// stalls would otherwise hold its snapshot of a scrape for ever.
+	writeTimeout = time.Minute
 	// drainTimeout bounds how long requests in flight may take to finish once
 	// the server is told to stop.
 	drainTimeout = 10 * time.Second
@@ -59,6 +62,7 @@ func Listen(cfg Config) (*Server, error) {
 	s := &Server{cfg: cfg, http: &http.Server{
 		Handler:           routes,
 		ReadHeaderTimeout: headerTimeout,
+		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
 		ErrorLog:          slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelDebug),
 	}}
