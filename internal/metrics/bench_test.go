@@ -3,6 +3,7 @@ package metrics_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"syscall"
 	"testing"
 
@@ -57,27 +58,19 @@ func BenchmarkUnchanged(b *testing.B) {
 	lines := fleet.NewReadyLines(text(engine))
 	for _, bc := range []struct {
 		name, encoding string
-		serve          func() int
+		handler        func() http.Handler
 	}{
-		{"engine/gzip", "gzip", func() int { return fetch(engine, "gzip") }},
-		{"handler/gzip", "gzip", nil},
-		{"ready-lines/gzip", "gzip", func() int { return fetch(lines, "gzip") }},
-		{"gauge-vecs/gzip", "gzip", nil},
-		{"engine/identity", "", func() int { return fetch(engine, "") }},
-		{"gauge-vecs/identity", "", nil},
+		{"engine/gzip", "gzip", func() http.Handler { return engine }},
+		{"handler/gzip", "gzip", func() http.Handler { return metrics.NewHandler(store, telemetry(store)) }},
+		{"ready-lines/gzip", "gzip", func() http.Handler { return lines }},
+		{"gauge-vecs/gzip", "gzip", func() http.Handler { return fleet.GaugeVecs(all) }},
+		{"engine/identity", "", func() http.Handler { return engine }},
+		{"gauge-vecs/identity", "", func() http.Handler { return fleet.GaugeVecs(all) }},
 	} {
 		b.Run(bc.name, func(b *testing.B) {
-			serve := bc.serve
-			switch bc.name {
-			case "handler/gzip":
-				whole := metrics.NewHandler(store, telemetry(store))
-				serve = func() int { return fetch(whole, "gzip") }
-			case "gauge-vecs/gzip", "gauge-vecs/identity":
-				vecs := fleet.GaugeVecs(all)
-				serve = func() int { return fetch(vecs, bc.encoding) }
-			}
-			size := serve()
-			measure(b, func() { serve() })
+			h, asker := bc.handler(), newAsker(bc.encoding)
+			size := asker.ask(h)
+			measure(b, func() { asker.ask(h) })
 			b.ReportMetric(float64(size), "bytes/scrape")
 		})
 	}

@@ -37,15 +37,29 @@ func (s *sink) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// fetch asks a handler and returns the size of its answer.
-func fetch(h http.Handler, encoding string) int {
+// fetch asks a handler as Prometheus does and returns the size of its answer.
+func fetch(h http.Handler, encoding string) int { return newAsker(encoding).ask(h) }
+
+// asker asks the same again and again without costs of its own.
+type asker struct {
+	req  *http.Request
+	sink sink
+}
+
+func newAsker(encoding string) *asker {
 	req := httptest.NewRequest(http.MethodGet, "/metrics", nil)
+	req.Header.Set("Accept", "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,text/plain;version=0.0.4;q=0.3,*/*;q=0.2")
 	if encoding != "" {
 		req.Header.Set("Accept-Encoding", encoding)
 	}
-	w := &sink{header: http.Header{}}
-	h.ServeHTTP(w, req)
-	return w.size
+	return &asker{req: req, sink: sink{header: http.Header{}}}
+}
+
+func (a *asker) ask(h http.Handler) int {
+	clear(a.sink.header)
+	a.sink.size = 0
+	h.ServeHTTP(&a.sink, a.req)
+	return a.sink.size
 }
 
 var _ io.Writer = (*sink)(nil)

@@ -5,23 +5,25 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/munnerz/goautoneg"
 	"github.com/prometheus/common/expfmt"
 )
 
 // negotiate picks OpenMetrics if the client prefers it to text, else text,
-// whatever else it asks for: protobuf is not offered.
+// whatever else it asks for.
 func negotiate(header http.Header) expfmt.Format {
-	var offered []string
-	for part := range strings.SplitSeq(header.Get("Accept"), ",") {
-		if !strings.Contains(part, "protobuf") {
-			offered = append(offered, part)
+	for _, wish := range goautoneg.ParseAccept(header.Get("Accept")) { // best first
+		switch wish.Type + "/" + wish.SubType {
+		case expfmt.OpenMetricsType:
+			switch wish.Params["version"] {
+			case "", expfmt.OpenMetricsVersion_0_0_1, expfmt.OpenMetricsVersion_1_0_0:
+				return expfmt.FmtOpenMetrics_1_0_0
+			}
+		case "text/plain", "text/*", "*/*":
+			return expfmt.FmtText
 		}
 	}
-	format := expfmt.NegotiateIncludingOpenMetrics(http.Header{"Accept": {strings.Join(offered, ",")}})
-	if format.FormatType() == expfmt.TypeOpenMetrics {
-		return expfmt.NewFormat(expfmt.TypeOpenMetrics)
-	}
-	return expfmt.NewFormat(expfmt.TypeTextPlain)
+	return expfmt.FmtText
 }
 
 // acceptsGzip reports whether gzip is listed with a weight above 0, or

@@ -29,6 +29,7 @@ type source struct {
 	namespace string // "" for all
 	client    metadata.Interface
 	selectors selectors
+	history   bool
 	telemetry Telemetry
 	log       *slog.Logger
 
@@ -84,8 +85,15 @@ func (s *source) build(transform cache.TransformFunc, handler cache.ResourceEven
 			return w, err
 		},
 	}
+	// A list costs a seventh fewer bytes than a streamed one, and less CPU at
+	// both ends, but is held whole for a moment. That is worth it for live
+	// revisions, not for a whole history.
+	semantics := any(s.client)
+	if !s.history {
+		semantics = plainList{}
+	}
 	s.informer = cache.NewSharedIndexInformer(
-		cache.ToListWatcherWithWatchListSemantics(lw, s.client), &metav1.PartialObjectMetadata{}, 0, nil)
+		cache.ToListWatcherWithWatchListSemantics(lw, semantics), &metav1.PartialObjectMetadata{}, 0, nil)
 	if err := s.informer.SetTransform(transform); err != nil {
 		return fmt.Errorf("set transform: %w", err)
 	}
@@ -100,6 +108,12 @@ func (s *source) build(transform cache.TransformFunc, handler cache.ResourceEven
 	s.synced = registration.HasSyncedChecker().Done()
 	return nil
 }
+
+// plainList tells client-go to list before it watches.
+type plainList struct{}
+
+// IsWatchListSemanticsUnSupported is how client-go asks.
+func (plainList) IsWatchListSemanticsUnSupported() bool { return true }
 
 func (s selectors) apply(o *metav1.ListOptions) {
 	o.LabelSelector, o.FieldSelector = s.labels, s.fields

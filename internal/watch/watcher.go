@@ -76,6 +76,7 @@ func New(cfg Config) (*Watcher, error) {
 				namespace: namespace,
 				client:    cfg.Metadata,
 				selectors: selectorsFor(storage, cfg.DeniedNamespaces, cfg.History),
+				history:   cfg.History,
 				telemetry: cfg.Telemetry,
 				log:       cfg.Logger,
 			}

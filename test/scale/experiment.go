@@ -1,0 +1,163 @@
+//go:build unix
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+)
+
+// experiment holds what its steps share.
+type experiment struct {
+	cfg    config
+	dir    string // for all that is written on the way, removed at the end
+	stderr io.Writer
+	step   int
+	found  findings
+}
+
+// findings is all that is measured.
+type findings struct {
+	filled         filled
+	baseline       startup
+	baselineSteady steady
+	never          startup // --payload=never, through the relay
+	lazy           startup // through the relay
+	starts         []startup
+	steady         steady
+	upgrades       upgrades
+	decoding       decoding
+}
+
+// measure does everything and writes the report.
+func measure(ctx context.Context, cfg config, stdout, stderr io.Writer) (err error) {
+	e := &experiment{cfg: cfg, stderr: stderr}
+	if e.dir, err = os.MkdirTemp("", "helm-state-metrics-scale-"); err != nil {
+		return err
+	}
+	defer func() {
+		if err := os.RemoveAll(e.dir); err != nil {
+			e.say("cannot clean up: %v", err)
+		}
+	}()
+	if err := e.run(ctx); err != nil {
+		return err
+	}
+	r, err := newReport(cfg, e.found)
+	if err != nil {
+		return err
+	}
+	return r.publish(cfg, stdout)
+}
+
+// steps is how many times run calls begin.
+const steps = 8
+
+func (e *experiment) run(ctx context.Context) error {
+	e.begin("starting etcd and a Kubernetes API server")
+	cluster, err := e.startCluster(ctx)
+	if err != nil {
+		return err
+	}
+	defer cluster.stop()
+
+	e.begin("writing %d revisions of %d releases (about a minute for 10,000 records)", e.cfg.revisions, e.cfg.releases)
+	if e.found.filled, err = fill(ctx, e.cfg, e.kubeconfig(), e.stderr); err != nil {
+		return err
+	}
+	if err := e.measureBaseline(ctx); err != nil {
+		return err
+	}
+	e.begin("counting bytes of the exporter's start, without payloads and with them")
+	if e.found.never, err = e.startCounted(ctx, e.exporter("helm_release_revision", "--payload=never")); err != nil {
+		return err
+	}
+	if e.found.lazy, err = e.startCounted(ctx, e.exporter("helm_release_info")); err != nil {
+		return err
+	}
+	if err := e.measureExporter(ctx); err != nil {
+		return err
+	}
+	e.begin("running the benchmarks of the decoder")
+	e.found.decoding, err = benchmark(ctx, e.cfg.root)
+	return err
+}
+
+func (e *experiment) measureBaseline(ctx context.Context) (err error) {
+	e.begin("starting the baseline, which decodes everything (about a minute for 10,000 records)")
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	baseline := subject{name: baselineCommand, program: self, args: []string{baselineCommand}, family: "helm_release_info"}
+	e.found.baseline, err = e.startCounted(ctx, baseline, func(r *running) (err error) {
+		e.found.baselineSteady, err = r.scrapeRepeatedly(ctx)
+		return err
+	})
+	return err
+}
+
+// measureExporter starts the exporter several times, straight at the API server, and puts the last one to work.
+func (e *experiment) measureExporter(ctx context.Context) error {
+	e.begin("starting the exporter %d times", e.cfg.starts)
+	for n := range e.cfg.starts {
+		r, err := e.start(ctx, e.exporter("helm_release_info"), e.kubeconfig())
+		if err != nil {
+			return err
+		}
+		e.found.starts = append(e.found.starts, r.startup)
+		if n == e.cfg.starts-1 {
+			err = e.work(ctx, r)
+		}
+		r.stop()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (e *experiment) work(ctx context.Context, r *running) (err error) {
+	e.begin("scraping it for %s", scraping)
+	if e.found.steady, err = r.scrapeRepeatedly(ctx); err != nil {
+		return err
+	}
+	e.begin("upgrading releases by Helm, %d times (about a second each)", e.cfg.upgrades)
+	e.found.upgrades, err = e.upgrade(ctx, r)
+	return err
+}
+
+func (e *experiment) exporter(family string, args ...string) subject {
+	return subject{name: "helm-state-metrics", program: e.cfg.exporter, args: args, family: family}
+}
+
+// startCluster returns when the control plane is ready.
+func (e *experiment) startCluster(ctx context.Context) (*process, error) {
+	// If this program is killed outright, the control plane at least notices.
+	p, err := launch("cluster", e.cfg.program("cluster"), filepath.Join(e.dir, "cluster.log"),
+		"--dir", filepath.Join(e.dir, "cluster"), "--with-parent")
+	if err != nil {
+		return nil, err
+	}
+	if err := p.await(ctx, pollInterval, "it is ready", func() (bool, error) { return p.wrote("ready"), nil }); err != nil {
+		p.stop()
+		return nil, err
+	}
+	return p, nil
+}
+
+// kubeconfig is the one of the control plane's administrator.
+func (e *experiment) kubeconfig() string { return filepath.Join(e.dir, "cluster", "kubeconfig") }
+
+// begin announces the next step.
+func (e *experiment) begin(format string, args ...any) {
+	e.step++
+	e.say("[%d/%d] %s", e.step, steps, fmt.Sprintf(format, args...))
+}
+
+func (e *experiment) say(format string, args ...any) {
+	_, _ = fmt.Fprintf(e.stderr, format+"\n", args...)
+}
