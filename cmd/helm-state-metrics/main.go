@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"strings"
 	"syscall"
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
@@ -27,7 +28,8 @@ import (
 
 func main() {
 	if err := start(context.Background(), os.Args[1:], os.Stdout, os.Stderr); err != nil {
-		fmt.Fprintf(os.Stderr, "helm-state-metrics: %v\n", err)
+		// YAML tells its errors in several lines.
+		fmt.Fprintln(os.Stderr, "helm-state-metrics:", strings.Join(strings.Fields(err.Error()), " "))
 		os.Exit(1)
 	}
 }
@@ -137,7 +139,7 @@ func words(cfg *config) metrics.Words {
 	return metrics.Words{
 		Storages:       cfg.storages,
 		EventTypes:     watch.EventTypes(),
-		WatchErrors:    watch.WatchErrorReasons(),
+		WatchErrors:    watch.ErrorReasons(),
 		FetchResults:   watch.FetchResults(),
 		DecodeReasons:  watch.DecodeReasons(),
 		MendedRecords:  mended,

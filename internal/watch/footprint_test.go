@@ -97,7 +97,7 @@ func object(i int) *metav1.PartialObjectMetadata {
 		Labels: map[string]string{
 			"name": name, "owner": "helm", "status": "deployed", "version": fmt.Sprint(number), "modifiedAt": fmt.Sprint(at.Unix()),
 		},
-		ManagedFields: []metav1.ManagedFieldsEntry{{Manager: "Helm", Operation: "Update", Time: &at, FieldsV1: &metav1.FieldsV1{Raw: make([]byte, 200)}}},
+		ManagedFields: []metav1.ManagedFieldsEntry{{Manager: "Helm", Operation: "Update", Time: &at, FieldsV1: metav1.NewFieldsV1(strings.Repeat("x", 200))}},
 	}}
 }
 

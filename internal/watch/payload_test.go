@@ -40,7 +40,7 @@ func secret(data map[string][]byte) *corev1.Secret {
 			Name: "sh.helm.release.v1.a.v1", Namespace: "ns", UID: "uid-1", ResourceVersion: "9",
 			Labels:        map[string]string{"owner": "helm"},
 			Annotations:   map[string]string{"large": strings.Repeat("x", 20_000)},
-			ManagedFields: []metav1.ManagedFieldsEntry{{Manager: "Helm", FieldsV1: &metav1.FieldsV1{Raw: []byte("{}")}}},
+			ManagedFields: []metav1.ManagedFieldsEntry{{Manager: "Helm", FieldsV1: metav1.NewFieldsV1("{}")}},
 		},
 		Type: secretType,
 		Data: data,

@@ -183,8 +183,8 @@ const (
 	reasonOther        = "other"
 )
 
-// WatchErrorReasons returns every reason that Telemetry.WatchFailed may see.
-func WatchErrorReasons() []string {
+// ErrorReasons returns every reason that Telemetry.WatchFailed may see.
+func ErrorReasons() []string {
 	return []string{reasonForbidden, reasonUnauthorized, reasonExpired, reasonThrottled, reasonUnavailable, reasonOther}
 }
 

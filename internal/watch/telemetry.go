@@ -27,7 +27,7 @@ type Telemetry interface {
 	// all of them) stands.
 	WatchAlive(storage release.Storage, namespace string, alive bool)
 	// WatchFailed counts a failed LIST or WATCH; the reason is one of
-	// WatchErrorReasons.
+	// ErrorReasons.
 	WatchFailed(storage release.Storage, reason string)
 	// RecordFlawed counts a record seen with one of Flaws.
 	RecordFlawed(flaw string)

@@ -43,14 +43,15 @@ func main() {
 	flag.StringVar(&o.out, "out", "", "file to write the report to, besides standard output")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, o); err != nil {
+	err := run(ctx, o, os.Stdout)
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "load:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, o options) error {
+func run(ctx context.Context, o options, stdout io.Writer) error {
 	engine, err := newEngine(o.releases)
 	if err != nil {
 		return err
@@ -67,7 +68,9 @@ func run(ctx context.Context, o options) error {
 		return fmt.Errorf("scrapers: %w", err)
 	}
 	report.WriteString(stressed)
-	fmt.Print(report.String())
+	if _, err := io.WriteString(stdout, report.String()); err != nil {
+		return err
+	}
 	if o.out == "" {
 		return nil
 	}
