@@ -3,11 +3,11 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
+	"os/signal"
 	"strings"
 	"syscall"
 
@@ -27,14 +27,17 @@ import (
 )
 
 func main() {
-	if err := start(context.Background(), os.Args[1:], os.Stdout, os.Stderr); err != nil {
+	// From the first moment on: a signal must not find its default action.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // the second one ends the process at once
+	if err := start(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil {
 		// YAML tells its errors in several lines.
 		fmt.Fprintln(os.Stderr, "helm-state-metrics:", strings.Join(strings.Fields(err.Error()), " "))
 		os.Exit(1)
 	}
 }
 
-// start runs the exporter until the context ends or a signal comes.
+// start runs the exporter until the context ends.
 func start(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	cfg, err := parseFlags(args, stdout)
 	if err != nil || cfg == nil {
@@ -57,13 +60,9 @@ func start(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		"storage", cfg.storages, "namespaces", cfg.namespaces, "payload", cfg.payload)
 
 	var group run.Group
-	group.Add(run.SignalHandler(ctx, os.Interrupt, syscall.SIGTERM))
 	group.Add(actor(ctx, watcher.Run))
 	group.Add(actor(ctx, server.Run))
-	if err := group.Run(); err != nil && !errors.Is(err, run.ErrSignal) && ctx.Err() == nil {
-		return err
-	}
-	return nil
+	return group.Run()
 }
 
 // actor fits a function that runs until its context ends into a run group.

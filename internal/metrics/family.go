@@ -89,7 +89,7 @@ func every(o Options) ([]Family, error) {
 		gauge("helm_release_modified_timestamp_seconds", "Unix time of the last write to the record of the newest revision, by anyone.",
 			fromMetadata+"; absent if the record has no managed fields",
 			func(r *release.Release) (float64, bool) { return unix(r.Newest.Modified) }),
-		gauge("helm_release_payload_bytes", "Size of the payload of the newest revision in bytes, as stored; the limit is 1048576.",
+		gauge("helm_release_payload_bytes", "Size of the payload of the newest revision in bytes, as stored when it was read; the limit is 1048576.",
 			fromPayload+"; absent until the payload of the newest revision is read",
 			func(r *release.Release) (float64, bool) {
 				if r.Payload == nil || r.Payload.Bytes == 0 {

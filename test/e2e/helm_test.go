@@ -1,0 +1,162 @@
+package e2e_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// helm is a Helm command line that works in one namespace.
+type helm struct {
+	version   string // the name of its program: helm3 or helm4
+	namespace string
+	driver    string // where it keeps its records, in Helm's word
+	env       []string
+}
+
+// newHelm returns a Helm that keeps its files to itself.
+func newHelm(t *testing.T, version, namespace, driver string) helm {
+	t.Helper()
+	return newHelmFrom(t, version, namespace, driver, filepath.Join(shared.dir, "kubeconfig"))
+}
+
+func newHelmFrom(t *testing.T, version, namespace, driver, kubeconfig string) helm {
+	t.Helper()
+	home := t.TempDir()
+	return helm{version: version, namespace: namespace, driver: driver, env: []string{
+		"KUBECONFIG=" + kubeconfig,
+		"HOME=" + home,
+		"HELM_DRIVER=" + driver,
+		// Helm writes its local time. Half an hour off UTC shows who cannot
+		// read that.
+		"TZ=Asia/Kolkata",
+	}}
+}
+
+// inBoth runs a test with each Helm, in a namespace of its own.
+func inBoth(t *testing.T, word, driver string, test func(*testing.T, helm)) {
+	t.Helper()
+	for _, version := range []string{"helm3", "helm4"} {
+		t.Run("by "+version, func(t *testing.T) {
+			t.Parallel()
+			test(t, newHelm(t, version, newNamespace(t, word), driver))
+		})
+	}
+}
+
+// command prepares a command in the namespace. The words of a line are
+// separated by blanks; chart:NAME stands for a chart of test/charts.
+func (h helm) command(line string) *exec.Cmd {
+	args := strings.Fields(line)
+	for i, arg := range args {
+		if chart, ok := strings.CutPrefix(arg, "chart:"); ok {
+			args[i] = filepath.Join("..", "charts", chart)
+		}
+		if arg == "--roll-back" { // the one flag that changed its name
+			args[i] = map[string]string{"helm3": "--atomic", "helm4": "--rollback-on-failure"}[h.version]
+		}
+	}
+	cmd := exec.Command(program(h.version), append(args, "--namespace="+h.namespace)...)
+	cmd.Env = h.env
+	return cmd
+}
+
+// run runs a command that must succeed, and returns its output.
+func (h helm) run(t *testing.T, line string) string {
+	t.Helper()
+	cmd := h.command(line)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%s %s: %v\n%s", h.version, line, err, &stderr)
+	}
+	return string(out)
+}
+
+// fail runs a command that must fail, for a reason that its output tells.
+func (h helm) fail(t *testing.T, line, reason string) {
+	t.Helper()
+	out, err := h.command(line).CombinedOutput()
+	if err == nil {
+		t.Fatalf("%s %s was meant to fail", h.version, line)
+	}
+	if !strings.Contains(string(out), reason) {
+		t.Fatalf("%s %s failed, but not because of %q:\n%s", h.version, line, reason, out)
+	}
+}
+
+// kill starts a command that waits for ever, and kills it once the condition
+// holds. Any other signal would be caught, and the release marked as failed.
+func (h helm) kill(t *testing.T, line string, once func() error) {
+	t.Helper()
+	cmd := h.command(line)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait() // killed
+	}()
+	eventually(t, patience, once)
+}
+
+// listed is what helm list tells of a release.
+type listed struct {
+	Name       string
+	Namespace  string
+	Revision   int `json:",string"`
+	Updated    helmTime
+	Status     string
+	Chart      string
+	AppVersion string `json:"app_version"`
+}
+
+func (h helm) list(t *testing.T) []listed {
+	t.Helper()
+	line := "list --output=json"
+	if h.version == "helm3" { // the later one lists all by default
+		line += " --all"
+	}
+	var releases []listed
+	decodeJSON(t, h.run(t, line), &releases)
+	return releases
+}
+
+// historic is what helm history tells of a revision.
+type historic struct {
+	Revision int
+	Status   string
+}
+
+func (h helm) history(t *testing.T, name string) []historic {
+	t.Helper()
+	var revisions []historic
+	decodeJSON(t, h.run(t, "history "+name+" --output=json"), &revisions)
+	return revisions
+}
+
+// helmTime is a time as helm list writes it: as Go does, with the name of the
+// zone behind its offset.
+type helmTime string
+
+func (t helmTime) unix(tb testing.TB) int64 {
+	tb.Helper()
+	fields := strings.Fields(string(t))
+	parsed, err := time.Parse("2006-01-02 15:04:05.999999999 -0700", strings.Join(fields[:min(3, len(fields))], " "))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return parsed.Unix()
+}
+
+func decodeJSON(t *testing.T, text string, into any) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(text), into); err != nil {
+		t.Fatalf("%v in: %s", err, text)
+	}
+}
