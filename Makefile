@@ -105,7 +105,8 @@ load: ## Scrape the exposition engine hard: a real Prometheus, then many scraper
 
 .PHONY: demo
 demo: ## See it work: a control plane, releases by Helm 3 and 4, and the exporter (PORT=8080)
-	$(call each,bin/helm-state-metrics bin/cluster bin/helm3 bin/helm4 bin/demo)
+	@$(MAKE) -s bin/demo >/dev/null && bin/demo -port $(PORT) -check
+	$(call each,bin/helm-state-metrics bin/cluster bin/helm3 bin/helm4)
 	@bin/demo -port $(PORT)
 
 ##### Programs for tests. Their versions are those in the go.mod files that they depend on.

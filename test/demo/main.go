@@ -59,6 +59,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	flags.SetOutput(stderr)
 	root := flags.String("root", ".", "root of the repository")
 	port := flags.Int("port", 8080, "port of the exporter on the loopback interface")
+	check := flags.Bool("check", false, "do nothing but see whether the port is free")
 	if err := flags.Parse(args); err != nil {
 		return flag.ErrHelp // Parse has already said what is wrong.
 	}
@@ -66,8 +67,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	if d.root, err = filepath.Abs(*root); err != nil {
 		return err
 	}
-	// Learn this before a minute has been spent on the rest. The exporter itself would notice too, but late.
-	if err := portIsFree(d.address, *port); err != nil {
+	// The exporter would notice too, but only after minutes may have been spent on all the rest.
+	if err := portIsFree(d.address, *port); err != nil || *check {
 		return err
 	}
 	if d.dir, err = os.MkdirTemp("", "helm-state-metrics-demo-"); err != nil {
@@ -145,6 +146,7 @@ To change something and see it in the next scrape:
   export KUBECONFIG=%[2]s
   %[3]s rollback ledger -n payments
   %[3]s uninstall storefront -n shop
+  unset KUBECONFIG
 
 Ctrl-C ends the demo and removes everything it started.`,
 		d.address, d.kubeconfig(), d.program("helm4"))

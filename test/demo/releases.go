@@ -14,7 +14,7 @@ import (
 
 // installReleases fills the cluster with one release of every kind that is worth looking at.
 func (d *demo) installReleases(ctx context.Context) error {
-	d.begin("installing releases with Helm 3 and Helm 4 (about 15 seconds)")
+	d.begin("installing releases with Helm 3 and Helm 4 (about 10 seconds)")
 	for _, r := range []struct {
 		what string
 		make func(context.Context) error
