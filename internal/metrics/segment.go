@@ -4,14 +4,11 @@ import (
 	"bytes"
 	"hash/crc32"
 
-	"github.com/klauspost/compress/flate"
+	"github.com/helm-state-metrics/helm-state-metrics/internal/deflate"
 )
 
-// level is how hard segments are deflated: they are made once and sent often.
-const level = 7
-
-// segment is one family of one block, deflated on its own. It ends on a sync
-// flush, so that segments in a row are one deflate stream. It is immutable.
+// segment is one family of one block, deflated on its own into whole bytes, so
+// that segments in a row are one deflate stream. It is immutable.
 type segment struct {
 	deflated []byte
 	// crc, size and past are of the text: its CRC-32, its bytes, and what
@@ -23,29 +20,20 @@ type segment struct {
 
 // deflater makes segments. It is not safe for concurrent use.
 type deflater struct {
-	out bytes.Buffer
-	w   *flate.Writer
+	encoder *deflate.Encoder
+	out     []byte
 }
 
-func newDeflater() *deflater {
-	w, err := flate.NewWriter(nil, level)
-	if err != nil {
-		panic(err) // the level is a constant
-	}
-	return &deflater{w: w}
-}
+func newDeflater() *deflater { return &deflater{encoder: deflate.New()} }
 
 // segment deflates a text.
 func (d *deflater) segment(text []byte) segment {
 	if len(text) == 0 {
 		return segment{past: one}
 	}
-	d.out.Reset()
-	d.w.Reset(&d.out)
-	_, _ = d.w.Write(text) // a buffer takes everything
-	_ = d.w.Flush()
+	d.out = d.encoder.Append(d.out[:0], text)
 	return segment{
-		deflated: bytes.Clone(d.out.Bytes()),
+		deflated: bytes.Clone(d.out),
 		crc:      crc32.ChecksumIEEE(text),
 		past:     past(len(text)),
 		size:     len(text),
