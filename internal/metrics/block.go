@@ -19,7 +19,7 @@ type block struct {
 	// dirty are the families whose lines changed since the segments were made.
 	dirty familySet
 	used  int
-	// position is where the block is in Store.blocks, -1 once it is dropped.
+	// position is where the block is in layout.blocks.
 	position int
 
 	segments []segment // by family; guarded by Store.rendering

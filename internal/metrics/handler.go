@@ -57,16 +57,15 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	query := req.URL.Query()
 	format := negotiate(req.Header)
 	namespaces, names := query["namespace"], query["name[]"]
+	zipped := acceptsGzip(req.Header)
+	write, ok := h.prepare(h.choose(names), namespaces, zipped)
+	if !ok {
+		refuse(w, "the initial list of releases is not in yet; /readyz tells what is awaited")
+		return
+	}
 	tail, err := h.tail(format, namespaces, names)
 	if err != nil {
 		http.Error(w, fmt.Sprintf("gather telemetry: %v", err), http.StatusInternalServerError)
-		return
-	}
-	chosen := h.choose(names)
-	zipped := acceptsGzip(req.Header)
-	write, ok := h.prepare(chosen, namespaces, tail, zipped)
-	if !ok {
-		refuse(w, "the initial list of releases is not in yet; /readyz tells what is awaited")
 		return
 	}
 	w.Header().Set("Content-Type", string(format))
@@ -78,20 +77,20 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	defer h.chunks.Put(out)
 	defer out.Reset(nil)
 	out.Reset(w)
-	if write(out) == nil {
+	if write(out, tail) == nil {
 		_ = out.Flush() // a client that went away is not ours to report
 	}
 }
 
 // prepare takes the snapshot of an answer and returns what writes it, and
 // false if the initial list has not been delivered.
-func (h *Handler) prepare(chosen []int, namespaces []string, tail []byte, zipped bool) (func(io.Writer) error, bool) {
+func (h *Handler) prepare(chosen []int, namespaces []string, zipped bool) (write func(w io.Writer, tail []byte) error, ok bool) {
 	if zipped && len(namespaces) == 0 {
 		e, ok := h.store.expose()
-		return func(w io.Writer) error { return e.writeGzip(w, chosen, tail) }, ok
+		return func(w io.Writer, tail []byte) error { return e.writeGzip(w, chosen, tail) }, ok
 	}
 	releases, ok := h.store.share()
-	return func(w io.Writer) error {
+	return func(w io.Writer, tail []byte) error {
 		if !zipped {
 			return writeText(w, h.store.families, chosen, releases, namespaces, tail)
 		}

@@ -15,6 +15,9 @@ type layout struct {
 	places     map[release.Key]place
 	namespaces map[string]*neighbourhood
 	dirty      []*block // each once
+	// stale says that a line changed, or a block went away, since the last
+	// exposition was made.
+	stale bool
 }
 
 // neighbourhood is where the releases of one namespace go.
@@ -84,7 +87,7 @@ func (l *layout) remove(key release.Key) *release.Release {
 // roomy returns a block with a free slot: the wanted one, else the last one,
 // else any, else a new one.
 func (l *layout) roomy(wanted *block) *block {
-	if wanted != nil && wanted.position >= 0 && wanted.used < blockSlots {
+	if wanted != nil && wanted.used < blockSlots {
 		return wanted
 	}
 	for _, b := range slices.Backward(l.blocks) {
@@ -102,9 +105,9 @@ func (l *layout) tidy(sparse *block) {
 	if sparse.used > blockSlots/4 {
 		return
 	}
+	var to *block
 	if sparse.used > 0 {
-		to := l.host(sparse)
-		if to == nil {
+		if to = l.host(sparse); to == nil {
 			return
 		}
 		for _, r := range sparse.slots {
@@ -120,7 +123,15 @@ func (l *layout) tidy(sparse *block) {
 	l.blocks[sparse.position], last.position = last, sparse.position
 	l.blocks[len(l.blocks)-1] = nil
 	l.blocks = l.blocks[:len(l.blocks)-1]
-	sparse.position = -1
+	l.stale = true
+	// Nothing may hold on to the block: a scrape that would forget the dirty
+	// ones may never come.
+	l.dirty = slices.DeleteFunc(l.dirty, func(b *block) bool { return b == sparse })
+	for _, near := range l.namespaces {
+		if near.block == sparse {
+			near.block = to
+		}
+	}
 }
 
 // host returns a block that stays half empty when it takes in a sparse one.
@@ -137,6 +148,7 @@ func (l *layout) host(sparse *block) *block {
 func (l *layout) mark(b *block, changed familySet) {
 	if b.dirty == 0 && changed != 0 {
 		l.dirty = append(l.dirty, b)
+		l.stale = true
 	}
 	b.dirty |= changed
 }

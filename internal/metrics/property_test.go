@@ -203,14 +203,14 @@ func TestMemoryFollowsTheNumberOfReleasesDown(t *testing.T) {
 	if left*50 > full {
 		t.Errorf("%d bytes for a hundredth of the releases, %d for all", left, full)
 	}
-	if blocks := store.Blocks(); blocks > 100/(128/4)+1 {
+	if blocks, _ := store.Blocks(); blocks > 100/(128/4)+1 {
 		t.Errorf("%d blocks for 100 releases", blocks)
 	}
 	for _, r := range all {
 		store.Remove(r.Key)
 	}
-	if blocks := store.Blocks(); blocks != 0 {
-		t.Errorf("%d blocks for no release", blocks)
+	if blocks, dirty := store.Blocks(); blocks != 0 || dirty != 0 {
+		t.Errorf("%d blocks for no release, %d that wait for a scrape", blocks, dirty)
 	}
 	for _, r := range all {
 		store.Set(r)
@@ -219,5 +219,20 @@ func TestMemoryFollowsTheNumberOfReleasesDown(t *testing.T) {
 	text.WriteString(unzip(t, h, "gzip", "", ""))
 	if got := strings.Count(text.String(), "\nhelm_release_revision{"); got != len(all) {
 		t.Errorf("%d releases after all came back, want %d", got, len(all))
+	}
+}
+
+func TestTheLastReleaseGoes(t *testing.T) {
+	only := fleet.Member(1, 1)
+	store, _ := filled([]*release.Release{only})
+	h := metrics.NewHandler(store, none)
+	if text := unzip(t, h, "gzip", "", ""); !strings.Contains(text, only.Name) {
+		t.Fatal("not shown")
+	}
+	store.Remove(only.Key)
+	for _, encoding := range []string{"gzip", ""} {
+		if text := unzip(t, h, encoding, "", ""); strings.Contains(text, only.Name) {
+			t.Errorf("still shown, encoding %q", encoding)
+		}
 	}
 }

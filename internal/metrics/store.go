@@ -108,19 +108,17 @@ func (s *Store) expose() (*exposition, bool) {
 		s.mu.Unlock()
 		return nil, false
 	}
-	if s.current != nil && len(s.layout.dirty) == 0 {
+	if s.current != nil && !s.layout.stale {
 		s.mu.Unlock()
 		return s.current, true
 	}
 	jobs := make([]job, 0, len(s.layout.dirty))
 	for _, b := range s.layout.dirty {
-		if b.position >= 0 { // else it was dropped
-			jobs = append(jobs, job{b, b.share(), b.dirty})
-		}
+		jobs = append(jobs, job{b, b.share(), b.dirty})
 		b.dirty = 0
 	}
 	clear(s.layout.dirty)
-	s.layout.dirty = s.layout.dirty[:0]
+	s.layout.dirty, s.layout.stale = s.layout.dirty[:0], false
 	blocks := slices.Clone(s.layout.blocks)
 	s.mu.Unlock()
 

@@ -3,6 +3,7 @@ package metrics_test
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -60,7 +61,7 @@ func TestTelemetryStartsAtZeroAndIsClean(t *testing.T) {
 		t.Fatal(err)
 	}
 	telemetry.RecordFlawed("not_a_record")
-	telemetry.PayloadDecoded("", 0)
+	telemetry.PayloadDecoded("", time.Millisecond)
 	want := `
 # HELP helm_state_metrics_decode_errors_total Payloads that could not be decoded.
 # TYPE helm_state_metrics_decode_errors_total counter

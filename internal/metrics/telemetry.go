@@ -54,7 +54,7 @@ func NewTelemetry(reg prometheus.Registerer, w Words) (*Telemetry, error) {
 		payloadBytes: prometheus.NewCounter(prometheus.CounterOpts{Name: prefix + "payload_bytes_total", Help: "Bytes of the payloads that were read, as stored."}),
 		fetchTime:    histogram("payload_fetch_seconds", "Time of a GET of a payload, without its decoding.", 0.001),
 		decodeErrors: counters("decode_errors_total", "Payloads that could not be decoded.", "reason"),
-		decodeTime:   histogram("decode_seconds", "Time of decoding the head of a payload.", 0.00001),
+		decodeTime:   histogram("decode_seconds", "Time of decoding the head of a payload, waiting for what is behind its first 4 KB included.", 0.00001),
 		isSkip:       make(map[string]bool),
 	}
 	for _, storage := range w.Storages {
@@ -140,5 +140,7 @@ func (t *Telemetry) PayloadDecoded(reason string, took time.Duration) {
 	if reason != "" {
 		t.decodeErrors.WithLabelValues(reason).Inc()
 	}
-	t.decodeTime.Observe(took.Seconds())
+	if took > 0 { // else there was nothing to decode
+		t.decodeTime.Observe(took.Seconds())
+	}
 }

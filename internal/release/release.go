@@ -2,7 +2,11 @@
 // that every other room shares.
 package release
 
-import "time"
+import (
+	"cmp"
+	"strings"
+	"time"
+)
 
 // Key identifies a release: the namespace its records are stored in, and its
 // name.
@@ -15,19 +19,7 @@ func (k Key) String() string { return k.Namespace + "/" + k.Name }
 
 // Compare orders keys by namespace, then name.
 func (k Key) Compare(o Key) int {
-	if k.Namespace != o.Namespace {
-		if k.Namespace < o.Namespace {
-			return -1
-		}
-		return 1
-	}
-	switch {
-	case k.Name < o.Name:
-		return -1
-	case k.Name > o.Name:
-		return 1
-	}
-	return 0
+	return cmp.Or(strings.Compare(k.Namespace, o.Namespace), strings.Compare(k.Name, o.Name))
 }
 
 // Storage is the kind of object that Helm keeps records in.

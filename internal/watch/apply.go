@@ -39,7 +39,7 @@ func (w *Watcher) apply(storage release.Storage, eventType string, was, is *reco
 	}
 	if was != nil && was.usable() {
 		if is == nil || was.key != is.key || was.revision.UID != is.revision.UID {
-			w.remove(was.key, was.revision.UID)
+			w.remove(was)
 		}
 	}
 	if is != nil {
@@ -66,13 +66,13 @@ func (w *Watcher) insert(key release.Key, rev *release.Revision) {
 }
 
 // remove requires mu.
-func (w *Watcher) remove(key release.Key, uid string) {
-	if !w.index.Remove(key, uid) {
+func (w *Watcher) remove(was *record) {
+	if !w.index.Remove(was.key, was.revision.UID) {
 		return
 	}
-	w.publish(key)
-	if w.orphans != nil && w.index.Get(key) == nil {
-		w.orphans.queue.AddRateLimited(key)
+	w.publish(was.key)
+	if w.orphans != nil && w.index.Get(was.key) == nil {
+		w.orphans.add(was.key, &was.revision)
 	}
 }
 
@@ -131,7 +131,5 @@ func (w *Watcher) vanished(key release.Key) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if _, adopted := w.orphans.adopted[key]; adopted {
-		w.orphans.queue.AddRateLimited(key)
-	}
+	w.orphans.again(key)
 }

@@ -47,7 +47,6 @@ func (f *fetcher) run(ctx context.Context) {
 	for range f.w.cfg.FetchConcurrency {
 		running.Go(func() { f.work(ctx) })
 	}
-	defer f.queue.ShutDown()
 	probe := time.NewTicker(probeInterval)
 	defer probe.Stop()
 	for {

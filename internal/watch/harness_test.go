@@ -20,8 +20,10 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer/protobuf"
 	"k8s.io/apimachinery/pkg/types"
+	apiwatch "k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/metadata/fake"
 	"k8s.io/client-go/rest"
+	clienttesting "k8s.io/client-go/testing"
 
 	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
 	"github.com/helm-state-metrics/helm-state-metrics/internal/watch"
@@ -94,6 +96,21 @@ func (c *cluster) delete(name string, number int) {
 	if err := c.metadata.Tracker().Delete(secrets, "ns", object); err != nil {
 		c.t.Fatal(err)
 	}
+}
+
+// watchLikeAServer makes watches leave out superseded records, as the label
+// selector does at a server: the fake tells watches of everything.
+func (c *cluster) watchLikeAServer() {
+	c.metadata.PrependWatchReactor("secrets", func(clienttesting.Action) (bool, apiwatch.Interface, error) {
+		w, err := c.metadata.Tracker().Watch(secrets, "ns")
+		if err != nil {
+			return true, nil, err
+		}
+		return true, apiwatch.Filter(w, func(e apiwatch.Event) (apiwatch.Event, bool) {
+			m, ok := e.Object.(*metav1.PartialObjectMetadata)
+			return e, !ok || m.Labels["status"] != string(release.Superseded)
+		}), nil
+	})
 }
 
 // answer sets the status of every GET from now on, 0 for the truth.
@@ -212,6 +229,14 @@ func (w *watching) counted(what string) int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.counts[what]
+}
+
+// expect compares how often telemetry was told something.
+func (w *watching) expect(t *testing.T, what string, want int) {
+	t.Helper()
+	if got := w.counted(what); got != want {
+		t.Errorf("%s: %d times, want %d", what, got, want)
+	}
 }
 
 func (w *watching) count(what string) {

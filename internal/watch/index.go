@@ -142,7 +142,7 @@ func same(a, b *release.Release) bool {
 	x, y := a.Newest, b.Newest
 	return a.Payload == b.Payload && a.Deployed == b.Deployed &&
 		a.Tracked == b.Tracked && a.Shadowed == b.Shadowed &&
-		x.UID == y.UID && x.Number == y.Number && x.Status == y.Status &&
+		x.UID == y.UID && x.Number == y.Number && x.Status == y.Status && x.Storage == y.Storage &&
 		x.ResourceVersion == y.ResourceVersion && x.Object == y.Object &&
 		x.Created.Equal(y.Created) && x.Modified.Equal(y.Modified) &&
 		maps.Equal(x.Labels, y.Labels)

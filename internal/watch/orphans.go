@@ -28,7 +28,17 @@ const (
 type orphans struct {
 	w       *Watcher
 	queue   workqueue.TypedRateLimitingInterface[release.Key]
-	adopted map[release.Key]string // UIDs; guarded by w.mu
+	orphans map[release.Key]orphan // guarded by w.mu
+}
+
+// orphan is a release that no watch knows.
+type orphan struct {
+	// last is the last tracked revision, as of the event that took it away. A
+	// list of its storage must not be older, but may be served from the watch
+	// cache; else some servers read all payloads of the namespace from etcd.
+	last *release.Revision
+	// adopted is the UID of the superseded revision that is shown, if any.
+	adopted string
 }
 
 func newOrphans(w *Watcher) *orphans {
@@ -40,14 +50,12 @@ func newOrphans(w *Watcher) *orphans {
 				Limiter: rate.NewLimiter(lookupsPerSecond, lookupsPerSecond),
 			},
 		)),
-		adopted: make(map[release.Key]string),
+		orphans: make(map[release.Key]orphan),
 	}
 }
 
-// run works on the queue until the context ends.
+// run works on the queue until that is shut down.
 func (o *orphans) run(ctx context.Context) {
-	stop := context.AfterFunc(ctx, o.queue.ShutDown)
-	defer stop()
 	for {
 		key, shutdown := o.queue.Get()
 		if shutdown {
@@ -59,13 +67,16 @@ func (o *orphans) run(ctx context.Context) {
 }
 
 func (o *orphans) process(ctx context.Context, key release.Key) {
-	if !o.orphaned(key) {
+	o.w.mu.Lock()
+	known, orphaned := o.orphans[key]
+	o.w.mu.Unlock()
+	if !orphaned {
 		o.queue.Forget(key)
 		return
 	}
 	limited, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
-	newest, err := o.lookUp(limited, key)
+	newest, err := o.lookUp(limited, key, known.last)
 	if err != nil {
 		if ctx.Err() == nil {
 			o.w.cfg.Logger.Warn("Cannot look for superseded revisions, will try again",
@@ -80,20 +91,15 @@ func (o *orphans) process(ctx context.Context, key release.Key) {
 	}
 }
 
-// orphaned reports whether no watch has brought a revision of the release.
-func (o *orphans) orphaned(key release.Key) bool {
-	o.w.mu.Lock()
-	defer o.w.mu.Unlock()
-	_, adopted := o.adopted[key]
-	return adopted || o.w.index.Get(key) == nil
-}
-
 // lookUp lists the records of one release and returns the newest, nil if there
 // is none.
-func (o *orphans) lookUp(ctx context.Context, key release.Key) (*release.Revision, error) {
+func (o *orphans) lookUp(ctx context.Context, key release.Key, last *release.Revision) (*release.Revision, error) {
 	var all []revision
 	for _, storage := range o.w.cfg.Storages {
 		options := metav1.ListOptions{}
+		if storage == last.Storage {
+			options.ResourceVersion, options.ResourceVersionMatch = last.ResourceVersion, metav1.ResourceVersionMatchNotOlderThan
+		}
 		selectorsFor(storage, nil, true).apply(&options)
 		options.LabelSelector += "," + labels.Set{nameLabel: key.Name}.String()
 		list, err := o.w.cfg.Metadata.Resource(resource(storage)).Namespace(key.Namespace).List(ctx, options)
@@ -118,17 +124,19 @@ func (o *orphans) lookUp(ctx context.Context, key release.Key) (*release.Revisio
 func (o *orphans) adopt(key release.Key, newest *release.Revision) bool {
 	o.w.mu.Lock()
 	defer o.w.mu.Unlock()
-	before, adopted := o.adopted[key]
-	if !adopted && o.w.index.Get(key) != nil {
+	known, orphaned := o.orphans[key]
+	if !orphaned {
 		return false
 	}
 	changed := false
-	if adopted && (newest == nil || before != newest.UID) {
-		delete(o.adopted, key)
-		changed = o.w.index.Remove(key, before)
+	if known.adopted != "" && (newest == nil || known.adopted != newest.UID) {
+		changed = o.w.index.Remove(key, known.adopted)
 	}
-	if newest != nil {
-		o.adopted[key] = newest.UID
+	if newest == nil {
+		delete(o.orphans, key)
+	} else {
+		known.adopted = newest.UID
+		o.orphans[key] = known
 		changed = o.w.index.Insert(key, newest) || changed
 	}
 	if changed {
@@ -137,15 +145,29 @@ func (o *orphans) adopt(key release.Key, newest *release.Revision) bool {
 	return newest != nil
 }
 
-// disown lets go of an adopted revision because a watch brought a revision of
-// its release. It requires w.mu.
+// add takes in a release whose last tracked revision is gone. It requires
+// w.mu.
+func (o *orphans) add(key release.Key, last *release.Revision) {
+	o.orphans[key] = orphan{last: last}
+	o.queue.AddRateLimited(key)
+}
+
+// again looks an adopted revision up before its time. It requires w.mu.
+func (o *orphans) again(key release.Key) {
+	if _, orphaned := o.orphans[key]; orphaned {
+		o.queue.AddRateLimited(key)
+	}
+}
+
+// disown lets go of a release because a watch brought a revision of it. It
+// requires w.mu.
 func (o *orphans) disown(key release.Key, uid string) {
-	before, adopted := o.adopted[key]
-	if !adopted {
+	known, orphaned := o.orphans[key]
+	if !orphaned {
 		return
 	}
-	delete(o.adopted, key)
-	if before != uid {
-		o.w.index.Remove(key, before)
+	delete(o.orphans, key)
+	if known.adopted != "" && known.adopted != uid {
+		o.w.index.Remove(key, known.adopted)
 	}
 }

@@ -95,6 +95,7 @@ func New(cfg Config) (*Watcher, error) {
 func (w *Watcher) Run(ctx context.Context) error {
 	var running sync.WaitGroup
 	defer running.Wait()
+	defer w.shutDown()
 	for _, s := range w.sources {
 		running.Go(func() { s.informer.RunWithContext(ctx) })
 	}
@@ -117,6 +118,16 @@ func (w *Watcher) Run(ctx context.Context) error {
 	}
 	<-ctx.Done()
 	return nil
+}
+
+// shutDown ends the queues, whose own goroutines began when they were made.
+func (w *Watcher) shutDown() {
+	if w.fetcher != nil {
+		w.fetcher.queue.ShutDown()
+	}
+	if w.orphans != nil {
+		w.orphans.queue.ShutDown()
+	}
 }
 
 func (w *Watcher) setSynced() {
@@ -157,6 +168,9 @@ func (w *Watcher) Ready() error {
 			err = fmt.Errorf("%w: %w", err, failure)
 		}
 		waiting = append(waiting, err)
+	}
+	if len(waiting) == 0 {
+		return errors.New("waiting for the initial lists to be taken in")
 	}
 	return errors.Join(waiting...)
 }

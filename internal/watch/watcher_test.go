@@ -11,6 +11,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime"
+	apiwatch "k8s.io/apimachinery/pkg/watch"
 	clienttesting "k8s.io/client-go/testing"
 
 	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
@@ -143,6 +144,7 @@ func TestTheNewestSupersededRevisionIsAdopted(t *testing.T) {
 		c.write("a", 1, release.Superseded, "a1", "one")
 		c.write("a", 2, release.Superseded, "a2", "two")
 		c.write("a", 3, release.Deployed, "a3", "three")
+		c.watchLikeAServer()
 		w := c.start()
 		c.delete("a", 3)
 		advance(time.Second) // look-ups are limited in rate
@@ -151,6 +153,10 @@ func TestTheNewestSupersededRevisionIsAdopted(t *testing.T) {
 		}
 		c.delete("a", 2)
 		c.delete("a", 1)
+		advance(time.Minute)
+		if number, _ := w.newest("a"); number != 2 {
+			t.Errorf("shows %d, although no watch tells that it is gone", number)
+		}
 		advance(time.Hour)
 		if number, _ := w.newest("a"); number != 0 {
 			t.Errorf("still shows %d, which is gone", number)
@@ -204,5 +210,25 @@ func TestAListThatFailsIsNamedUntilItHeals(t *testing.T) {
 		if err := w.Ready(); err != nil || w.synced != 1 {
 			t.Errorf("not healed: %v", err)
 		}
+	})
+}
+
+func TestAnErrorWithinAWatchIsSeen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		c.write("a", 1, release.Deployed, "a1", "one")
+		var first atomic.Pointer[apiwatch.FakeWatcher]
+		c.metadata.PrependWatchReactor("secrets", func(clienttesting.Action) (bool, apiwatch.Interface, error) {
+			fake := apiwatch.NewFake()
+			return first.CompareAndSwap(nil, fake), fake, nil
+		})
+		w := c.start()
+		w.expect(t, "alive=true", 1)
+		expired := apierrors.NewResourceExpired("too old").Status()
+		first.Load().Error(&expired)
+		advance(time.Minute)
+		w.expect(t, "watch expired", 1)
+		w.expect(t, "alive=false", 2) // before the start, and now
+		w.expect(t, "alive=true", 2)
 	})
 }

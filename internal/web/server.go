@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"sync"
 	"time"
 
 	toolkit "github.com/prometheus/exporter-toolkit/web"
@@ -45,7 +46,7 @@ type Config struct {
 type Server struct {
 	cfg       Config
 	listeners []net.Listener
-	http      *http.Server
+	routes    http.Handler
 }
 
 // Listen opens the addresses, so that a busy port is an error at once.
@@ -59,13 +60,7 @@ func Listen(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, http: &http.Server{
-		Handler:           routes,
-		ReadHeaderTimeout: headerTimeout,
-		WriteTimeout:      writeTimeout,
-		IdleTimeout:       idleTimeout,
-		ErrorLog:          slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelDebug),
-	}}
+	s := &Server{cfg: cfg, routes: routes}
 	for _, address := range cfg.Addresses {
 		l, err := net.Listen("tcp", address)
 		if err != nil {
@@ -77,23 +72,48 @@ func Listen(cfg Config) (*Server, error) {
 	return s, nil
 }
 
-// Run serves until the context ends, then lets requests in flight finish. It
-// is called once.
+// Run serves until the context ends, then lets requests in flight finish. If
+// one of the addresses fails, it stops all. It is called once.
 func (s *Server) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var running sync.WaitGroup
+	for _, l := range s.listeners {
+		running.Go(func() {
+			if err := s.serve(ctx, l); err != nil {
+				cancel(fmt.Errorf("serve %s: %w", l.Addr(), err))
+			}
+		})
+	}
+	running.Wait()
+	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+// serve answers on one address. The toolkit sets up a server for TLS and basic
+// auth when it serves, so each address has its own.
+func (s *Server) serve(ctx context.Context, l net.Listener) error {
+	server := &http.Server{
+		Handler:           s.routes,
+		ReadHeaderTimeout: headerTimeout,
+		WriteTimeout:      writeTimeout,
+		IdleTimeout:       idleTimeout,
+		ErrorLog:          slog.NewLogLogger(s.cfg.Logger.Handler(), slog.LevelDebug),
+	}
 	drained := make(chan error, 1)
 	stop := context.AfterFunc(ctx, func() {
 		limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 		defer cancel()
-		drained <- s.http.Shutdown(limited)
+		drained <- server.Shutdown(limited)
 	})
-	flags := &toolkit.FlagConfig{WebConfigFile: &s.cfg.ConfigFile}
-	err := toolkit.ServeMultiple(s.listeners, s.http, flags, s.cfg.Logger)
+	err := toolkit.Serve(l, server, &toolkit.FlagConfig{WebConfigFile: &s.cfg.ConfigFile}, s.cfg.Logger)
 	if stop() { // not told to stop: serving failed
-		s.close()
-		return fmt.Errorf("serve: %w", err)
+		return err
 	}
 	if err := <-drained; err != nil && !errors.Is(err, context.DeadlineExceeded) {
-		return fmt.Errorf("stop serving: %w", err)
+		return err
 	}
 	return nil
 }

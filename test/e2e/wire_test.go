@@ -21,6 +21,7 @@ func TestWire(t *testing.T) {
 		all      = "labelSelector=owner=helm"
 		ofType   = "&fieldSelector=type=helm.sh/release.v1"
 		listed   = "&limit=500&resourceVersion=0"
+		notOlder = "&resourceVersion=N&resourceVersionMatch=NotOlderThan"
 		followed = "&allowWatchBookmarks=true&resourceVersion=N&watch=true"
 		streamed = "&allowWatchBookmarks=true&resourceVersionMatch=NotOlderThan&sendInitialEvents=true&watch=true"
 		v1, v2   = "secrets/sh.helm.release.v1.app.v1?resourceVersion=N", "secrets/sh.helm.release.v1.app.v2?resourceVersion=N"
@@ -34,7 +35,7 @@ func TestWire(t *testing.T) {
 			"secrets?" + live + ofType + listed, "secrets?" + live + ofType + followed,
 			"configmaps?" + live + listed, "configmaps?" + live + followed,
 			v2,
-			"secrets?" + all + ",name=app" + ofType, "configmaps?" + all + ",name=app",
+			"secrets?" + all + ",name=app" + ofType + notOlder, "configmaps?" + all + ",name=app",
 			v1,
 		}},
 		"a whole history is streamed": {nothing, []string{"--history"}, []string{
