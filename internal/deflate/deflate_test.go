@@ -182,7 +182,7 @@ func FuzzAppend(f *testing.F) {
 	lines := segments(4)
 	f.Add([]byte{}, []byte("x"), uint8(1))
 	for i := range families {
-		f.Add(lines[i], lines[i+len(families)], uint8(i))
+		f.Add(lines[i], lines[i+families], uint8(i))
 	}
 	e := deflate.New()
 	f.Fuzz(func(t *testing.T, a, b []byte, times uint8) {
