@@ -100,6 +100,32 @@ func TestProfilesAreServedOnRequest(t *testing.T) {
 	}
 }
 
+func TestEveryAddressIsServedWithTheConfigFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "web.yml")
+	if err := os.WriteFile(file, []byte("http_server_config:\n  headers: {X-Frame-Options: deny}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg := config(http.NotFoundHandler())
+	cfg.Addresses = []string{"127.0.0.1:0", "127.0.0.1:0"}
+	cfg.ConfigFile = file
+	s, err := web.Listen(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }()
+	for _, address := range s.Addresses() {
+		if status, body := get(t, "http://"+address.String()+"/livez"); status != http.StatusOK || body != "ok\n" {
+			t.Errorf("%s: got %d %q", address, status, body)
+		}
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
 func TestARequestInFlightFinishesWhenTheServerStops(t *testing.T) {
 	entered, leave := make(chan struct{}), make(chan struct{})
 	s, err := web.Listen(config(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

@@ -134,7 +134,7 @@ func (d *demo) printGuide() {
 	d.say(`
 helm-state-metrics is running. Look at
 
-  http://%[1]s/                      the status page, in a browser
+  http://%[1]s/                      links, in a browser
   http://%[1]s/metrics               what Prometheus scrapes
 
 or paste into another terminal
