@@ -85,12 +85,8 @@ func (s *source) build(transform cache.TransformFunc, handler cache.ResourceEven
 			if err != nil {
 				return nil, err
 			}
-			// A watch that has begun tells its errors as events.
-			return watch.Filter(w, func(e watch.Event) (watch.Event, bool) {
-				if e.Type == watch.Error {
-					s.observe(ctx, "watch", apierrors.FromObject(e.Object))
-				}
-				return e, true
+			return observeErrors(w, func(e watch.Event) {
+				s.observe(ctx, "watch", apierrors.FromObject(e.Object))
 			}), nil
 		},
 	}

@@ -27,8 +27,14 @@ func config(metrics http.Handler) web.Config {
 	}
 }
 
-// serve runs a server until the test ends, and returns its URL.
+// serve runs a server until the test ends, and returns its first URL.
 func serve(t *testing.T, cfg web.Config) string {
+	t.Helper()
+	return "http://" + running(t, cfg).Addresses()[0].String()
+}
+
+// running runs a server until the test ends.
+func running(t *testing.T, cfg web.Config) *web.Server {
 	t.Helper()
 	s, err := web.Listen(cfg)
 	if err != nil {
@@ -43,7 +49,7 @@ func serve(t *testing.T, cfg web.Config) string {
 			t.Error(err)
 		}
 	})
-	return "http://" + s.Addresses()[0].String()
+	return s
 }
 
 func get(t *testing.T, url string) (int, string) {
@@ -108,21 +114,10 @@ func TestEveryAddressIsServedWithTheConfigFile(t *testing.T) {
 	cfg := config(http.NotFoundHandler())
 	cfg.Addresses = []string{"127.0.0.1:0", "127.0.0.1:0"}
 	cfg.ConfigFile = file
-	s, err := web.Listen(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- s.Run(ctx) }()
-	for _, address := range s.Addresses() {
+	for _, address := range running(t, cfg).Addresses() {
 		if status, body := get(t, "http://"+address.String()+"/livez"); status != http.StatusOK || body != "ok\n" {
 			t.Errorf("%s: got %d %q", address, status, body)
 		}
-	}
-	cancel()
-	if err := <-ended; err != nil {
-		t.Error(err)
 	}
 }
 
