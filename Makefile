@@ -114,7 +114,7 @@ demo: ## See it work: a control plane, releases by Helm 3 and 4, and the exporte
 ##### Programs for tests. Their versions are those in the go.mod files that they depend on.
 
 modules    := . test/cluster $(patsubst %/go.mod,%,$(wildcard test/tools/*/go.mod))
-test_tools := bin/cluster bin/helm3 bin/helm4 bin/promtool bin/prometheus
+test_tools := bin/cluster bin/kubectl bin/crds bin/helm3 bin/helm4 bin/promtool bin/prometheus
 
 .PHONY: cluster
 cluster: bin/cluster ## Build the local control plane: etcd and a Kubernetes API server in one process
@@ -130,6 +130,21 @@ bin/cluster: $(wildcard test/cluster/*.go) test/cluster/go.mod test/cluster/go.s
 	$(call started,the control plane (about 10 minutes when nothing is cached))
 	@v=$(call version_of,test/cluster,k8s.io/kubernetes) && cd test/cluster && \
 		$(go_build) -ldflags="-s -w -X k8s.io/component-base/version.gitVersion=$$v" -o ../../$@ .
+
+# Its module is that of the control plane, so they share a version and most of the build.
+bin/kubectl: test/cluster/go.mod test/cluster/go.sum
+	$(call started,kubectl (about 2 minutes when nothing is cached))
+	@v=$(call version_of,test/cluster,k8s.io/kubernetes) && cd test/cluster && \
+		$(go_build) -ldflags="-s -w -X k8s.io/component-base/version.gitVersion=$$v" -o ../../$@ k8s.io/kubernetes/cmd/kubectl
+
+# The CRDs of the Prometheus operator, out of its module; nothing of it is built.
+operator := github.com/prometheus-operator/prometheus-operator
+bin/crds: test/tools/prometheus-operator/go.mod test/tools/prometheus-operator/go.sum
+	@cd test/tools/prometheus-operator && $(GO) mod download $(operator)
+	@rm -rf $@ && mkdir -p $@
+	@crds=$$(cd test/tools/prometheus-operator && $(GO) list -m -f '{{.Dir}}' $(operator))/example/prometheus-operator-crd; \
+		for kind in servicemonitors podmonitors prometheusrules; do \
+			install -m 644 $$crds/monitoring.coreos.com_$$kind.yaml $@/$$kind.yaml; done
 
 bin/helm%: test/tools/helm%/go.mod test/tools/helm%/go.sum
 	$(call started,Helm $* (about 3 minutes when nothing is cached))
