@@ -122,12 +122,15 @@ func wire(cfg *config, cluster *rest.Config, registry *prometheus.Registry, logg
 		return nil, nil, err
 	}
 	server, err := web.Listen(web.Config{
-		Addresses:  cfg.listenAddresses,
-		ConfigFile: cfg.webConfigFile,
-		Metrics:    metrics.NewHandler(store, registry),
-		Ready:      watcher.Ready,
-		PProf:      cfg.pprof,
-		Logger:     logger,
+		Addresses:     cfg.listenAddresses,
+		ConfigFile:    cfg.webConfigFile,
+		Metrics:       metrics.NewHandler(store, registry),
+		Ready:         watcher.Ready,
+		Releases:      watcher,
+		ReadsPayloads: fetches > 0,
+		Version:       version.Version,
+		PProf:         cfg.pprof,
+		Logger:        logger,
 	})
 	return watcher, server, err
 }

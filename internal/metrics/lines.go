@@ -10,10 +10,6 @@ import (
 	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
 )
 
-// missing stands for what a chart without metadata does not tell, as in the
-// tables of Helm itself.
-const missing = "MISSING"
-
 // gauge is a family with one series per release, labelled by it alone.
 func gauge(name, help, source string, value func(*release.Release) (float64, bool)) Family {
 	return Family{
@@ -38,26 +34,14 @@ func gauge(name, help, source string, value func(*release.Release) (float64, boo
 
 func unix(t time.Time) (float64, bool) { return float64(t.Unix()), !t.IsZero() }
 
-// chartOf returns the chart of the newest revision, false if its payload told
-// none.
-func chartOf(r *release.Release) (release.Chart, bool) {
-	if r.Payload == nil || r.Payload.Problem != "" {
-		return release.Chart{}, false
-	}
-	if chart := r.Payload.Head.Chart; chart != (release.Chart{}) {
-		return chart, true
-	}
-	return release.Chart{Name: missing, Version: missing, AppVersion: missing}, true
-}
-
 func sameInfo(a, b *release.Release) bool {
-	chart, ok := chartOf(a)
-	other, also := chartOf(b)
+	chart, ok := a.Chart()
+	other, also := b.Chart()
 	return chart == other && ok == also && a.Newest.Number == b.Newest.Number
 }
 
 func appendInfo(b []byte, r *release.Release) []byte {
-	chart, ok := chartOf(r)
+	chart, ok := r.Chart()
 	if !ok {
 		return b
 	}

@@ -81,10 +81,29 @@ type Payload struct {
 	Head Head
 	// Bytes is the size of the payload as stored.
 	Bytes int
+	// Read is when it was read, and ResourceVersion the record's at that
+	// moment: Helm writes a record more than once, and it is read once.
+	Read            time.Time
+	ResourceVersion string
 	// Problem is the reason why the payload could not be decoded, empty if it
 	// could. It is one of the reasons of package decode.
 	Problem string
 }
+
+// Chart returns the chart of the newest revision, false if no payload of it
+// has told yet. A chart without metadata is MISSING, as in Helm's own tables.
+func (r *Release) Chart() (Chart, bool) {
+	if r.Payload == nil || r.Payload.Problem != "" {
+		return Chart{}, false
+	}
+	if chart := r.Payload.Head.Chart; chart != (Chart{}) {
+		return chart, true
+	}
+	return Chart{Name: missing, Version: missing, AppVersion: missing}, true
+}
+
+// missing stands for what a chart without metadata does not tell.
+const missing = "MISSING"
 
 // Head is what the first kilobytes of a payload tell. No other field of a
 // payload is ever kept.

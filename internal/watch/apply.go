@@ -80,6 +80,8 @@ func (w *Watcher) remove(was *record) {
 // that is still to be read. It requires mu, which keeps the sink's calls in
 // the order of the changes.
 func (w *Watcher) publish(key release.Key) {
+	w.changes++
+	w.sorted = nil
 	r := w.index.Get(key)
 	if r == nil {
 		w.cfg.Sink.Remove(key)

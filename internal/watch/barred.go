@@ -1,6 +1,9 @@
 package watch
 
 import (
+	"cmp"
+	"maps"
+	"slices"
 	"sync"
 
 	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
@@ -23,12 +26,13 @@ type barred struct {
 
 type heldBack struct {
 	keys  map[release.Key]struct{}
-	probe release.Key // let through once, the zero Key if none
+	probe release.Key     // let through once, the zero Key if none
+	last  release.Failure // the last read that was forbidden
 }
 
 // bar bars a group because a read was forbidden, and reports whether it was
 // open before.
-func (b *barred) bar(g group, key release.Key) bool {
+func (b *barred) bar(g group, key release.Key, last release.Failure) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	held, known := b.groups[g]
@@ -40,7 +44,29 @@ func (b *barred) bar(g group, key release.Key) bool {
 		b.groups[g] = held
 	}
 	held.keys[key] = struct{}{}
+	held.last = last
 	return !known
+}
+
+// failure returns the last forbidden read of a group, nil if it is open.
+func (b *barred) failure(g group) *release.Failure {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	held, known := b.groups[g]
+	if !known {
+		return nil
+	}
+	last := held.last
+	return &last
+}
+
+// list returns the groups that are barred, in order.
+func (b *barred) list() []group {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.SortedFunc(maps.Keys(b.groups), func(x, y group) int {
+		return cmp.Or(cmp.Compare(x.namespace, y.namespace), cmp.Compare(x.storage, y.storage))
+	})
 }
 
 // hold reports whether a release must wait because its group is barred.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -30,6 +31,9 @@ type fetcher struct {
 	w      *Watcher
 	queue  workqueue.TypedRateLimitingInterface[release.Key]
 	barred barred
+
+	mu       sync.Mutex
+	failures map[release.Key]release.Failure // guarded by mu; the last one of each payload that is tried again
 }
 
 func newFetcher(w *Watcher) *fetcher {
@@ -37,6 +41,7 @@ func newFetcher(w *Watcher) *fetcher {
 		w: w,
 		queue: workqueue.NewTypedRateLimitingQueue(
 			workqueue.NewTypedItemExponentialFailureRateLimiter[release.Key](retryMin, retryMax)),
+		failures: make(map[release.Key]release.Failure),
 	}
 }
 
@@ -94,7 +99,7 @@ func (f *fetcher) process(ctx context.Context, r *reader, key release.Key) {
 	case ctx.Err() != nil:
 		return
 	case err == nil:
-		f.queue.Forget(key)
+		f.forgive(key)
 		f.w.deliver(key, rev, payload)
 		if payload.Problem != "" {
 			log.Warn("Payload cannot be decoded, status and revision are still served", "object", rev.Object, "reason", payload.Problem)
@@ -103,16 +108,19 @@ func (f *fetcher) process(ctx context.Context, r *reader, key release.Key) {
 			f.queue.Add(freed)
 		}
 	case apierrors.IsNotFound(err), errors.Is(err, errReplaced):
-		f.queue.Forget(key) // the event that says so is under way
+		f.forgive(key) // the event that says so is under way
 		f.w.vanished(key)
 	case apierrors.IsForbidden(err):
-		f.queue.Forget(key)
-		if f.barred.bar(g, key) {
+		f.forgive(key)
+		if f.barred.bar(g, key, failed(err)) {
 			log.Error("Payloads must not be read, status and revision are still served; grant the verb get, or run with --payload=never",
 				"verb", "get", "resource", rev.Storage, "err", err)
 		}
 	default:
 		log.Warn("Payload could not be read, will try again", "err", err)
+		f.mu.Lock()
+		f.failures[key] = failed(err)
+		f.mu.Unlock()
 		f.queue.AddRateLimited(key)
 	}
 	f.w.tried(key)
@@ -120,8 +128,37 @@ func (f *fetcher) process(ctx context.Context, r *reader, key release.Key) {
 
 // forget drops what is remembered of a release whose payload is not wanted.
 func (f *fetcher) forget(key release.Key) {
-	f.queue.Forget(key)
+	f.forgive(key)
 	f.barred.forget(key)
+}
+
+// forgive drops the failures of a release, so that the next one is its first.
+func (f *fetcher) forgive(key release.Key) {
+	f.queue.Forget(key)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.failures, key)
+}
+
+// failure returns why a payload that is still to be read has not been, nil if
+// nothing has gone wrong so far.
+func (f *fetcher) failure(key release.Key, rev *release.Revision) *release.Failure {
+	if last := f.barred.failure(group{rev.Storage, key.Namespace}); last != nil {
+		return last
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if last, known := f.failures[key]; known {
+		return &last
+	}
+	return nil
+}
+
+// failed bounds what a server can make us keep.
+func failed(err error) release.Failure {
+	const most = 512
+	text := err.Error()
+	return release.Failure{At: time.Now().UTC(), Error: strings.ToValidUTF8(text[:min(len(text), most)], "")}
 }
 
 // fetch does the GET and tells telemetry how it went.

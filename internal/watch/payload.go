@@ -38,58 +38,63 @@ func getRecord(ctx context.Context, client rest.Interface, namespace string, rev
 }
 
 // seekPayload reads a Secret or a ConfigMap in the API's protobuf encoding up
-// to the first byte of its payload, and returns the payload's size in bytes.
-// The object is never held: what is not wanted is discarded as it streams by.
-// It returns errReplaced if the object's UID is not the given one, and
-// errNoPayload if it has no payload. Any other error is one of reading.
+// to the first byte of its payload, and returns the object's resource version
+// and the payload's size in bytes. The object is never held: what is not wanted
+// is discarded as it streams by. It returns errReplaced if the object's UID is
+// not the given one, and errNoPayload, with the version, if it has no payload.
+// Any other error is one of reading.
 //
 // An object is "k8s\0", then a runtime.Unknown whose field 2 holds a Secret or
-// ConfigMap: field 1 is its metadata (UID in field 5), field 2 an entry of its
-// data (key in field 1, value in field 2), alike in both kinds. Fields come in
-// the order of their numbers, as the API server's generated code writes them.
-func seekPayload(r *bufio.Reader, uid string) (size int, err error) {
+// ConfigMap: field 1 is its metadata (UID in field 5, resource version in 6),
+// field 2 an entry of its data (key in field 1, value in field 2), alike in
+// both kinds. Fields come in the order of their numbers, as the API server's
+// generated code writes them.
+func seekPayload(r *bufio.Reader, uid string) (version string, size int, err error) {
 	var magic [4]byte
 	if _, err := io.ReadFull(r, magic[:]); err != nil {
-		return 0, cutOff(err)
+		return "", 0, cutOff(err)
 	}
 	if string(magic[:]) != "k8s\x00" {
-		return 0, errWire
+		return "", 0, errWire
 	}
 	object, err := (&wire{r: r, left: math.MaxInt64}).enter(2)
 	if err != nil {
-		return 0, err
+		return "", 0, err
 	}
 	meta, err := object.enter(1)
 	if err != nil {
-		return 0, err
+		return "", 0, err
 	}
-	if same, err := meta.fieldIs(5, uid); err != nil {
-		return 0, err
-	} else if !same {
-		return 0, errReplaced
+	if got, err := meta.text(5); err != nil {
+		return "", 0, err
+	} else if got != uid {
+		return "", 0, errReplaced
+	}
+	if version, err = meta.text(6); err != nil {
+		return "", 0, err
 	}
 	if err := meta.skip(meta.left); err != nil {
-		return 0, err
+		return "", 0, err
 	}
 	for {
 		entry, err := object.enter(2)
 		if errors.Is(err, errMessageEnd) {
-			return 0, errNoPayload
+			return version, 0, errNoPayload
 		}
 		if err != nil {
-			return 0, err
+			return "", 0, err
 		}
-		if same, err := entry.fieldIs(1, payloadKey); err != nil {
-			return 0, err
-		} else if same {
+		if key, err := entry.text(1); err != nil {
+			return "", 0, err
+		} else if key == payloadKey {
 			value, err := entry.enter(2)
 			if err != nil {
-				return 0, err
+				return "", 0, err
 			}
-			return int(value.left), nil
+			return version, int(value.left), nil
 		}
 		if err := entry.skip(entry.left); err != nil {
-			return 0, err
+			return "", 0, err
 		}
 	}
 }

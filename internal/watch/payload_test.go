@@ -51,7 +51,7 @@ func TestSeekPayload(t *testing.T) {
 	payload := bytes.Repeat([]byte("payload "), 10_000)
 	text := string(payload)
 	configMap := &corev1.ConfigMap{
-		ObjectMeta: metav1.ObjectMeta{Name: "sh.helm.release.v1.a.v1", UID: "uid-1"},
+		ObjectMeta: metav1.ObjectMeta{Name: "sh.helm.release.v1.a.v1", UID: "uid-1", ResourceVersion: "9"},
 		Data:       map[string]string{"another": "value", "release": text},
 	}
 	for name, tc := range map[string]struct {
@@ -85,15 +85,15 @@ func TestSeekPayload(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := bufio.NewReaderSize(bytes.NewReader(tc.answer), 64)
-			size, err := seekPayload(r, tc.uid)
+			version, size, err := seekPayload(r, tc.uid)
 			if !errors.Is(err, tc.err) {
 				t.Fatalf("error %v, want %v", err, tc.err)
 			}
 			if err != nil {
 				return
 			}
-			if size != len(tc.want) {
-				t.Fatalf("size %d, want %d", size, len(tc.want))
+			if size != len(tc.want) || version != "9" {
+				t.Fatalf("size %d and version %q, want %d and 9", size, version, len(tc.want))
 			}
 			got := make([]byte, size)
 			if _, err := io.ReadFull(r, got); err != nil || string(got) != tc.want {
@@ -111,7 +111,7 @@ func TestSeekPayloadOfDamagedAnswers(t *testing.T) {
 	for range 20_000 {
 		damaged := bytes.Clone(answer)
 		damaged[random.IntN(len(damaged))] ^= byte(1 << random.IntN(8))
-		if size, err := seekPayload(bufio.NewReader(bytes.NewReader(damaged)), "uid-1"); err == nil && size < 0 {
+		if _, size, err := seekPayload(bufio.NewReader(bytes.NewReader(damaged)), "uid-1"); err == nil && size < 0 {
 			t.Fatalf("size %d", size)
 		}
 	}

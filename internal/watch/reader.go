@@ -45,14 +45,15 @@ func (r *reader) read(ctx context.Context, core rest.Interface, namespace string
 	defer body.Close()
 	r.answer.Reset(body)
 	defer r.forget()
-	size, err := seekPayload(r.answer, rev.UID)
+	version, size, err := seekPayload(r.answer, rev.UID)
+	got := reading{payload: release.Payload{Bytes: size, Read: time.Now().UTC(), ResourceVersion: version}}
 	switch {
 	case errors.Is(err, errNoPayload):
-		return reading{payload: release.Payload{Problem: reasonNoPayload}}, nil
+		got.payload.Problem = reasonNoPayload
+		return got, nil
 	case err != nil:
 		return reading{}, err
 	}
-	got := reading{payload: release.Payload{Bytes: size}}
 	if _, err := r.answer.Peek(min(size, readBuffer/2)); err != nil {
 		return reading{}, cutOff(err)
 	}

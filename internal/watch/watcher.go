@@ -54,6 +54,8 @@ type Watcher struct {
 	index   *index                   // guarded by mu
 	synced  bool                     // guarded by mu; the initial lists are in
 	untried map[release.Key]struct{} // guarded by mu; releases of the initial lists whose payload has not been tried
+	changes uint64                   // guarded by mu; how often anything was published
+	sorted  []*release.Release       // guarded by mu; what Releases returns, nil if a change came since
 }
 
 // New returns a watcher that has not been started.
@@ -158,6 +160,11 @@ func (w *Watcher) Ready() error {
 	if synced {
 		return fmt.Errorf("waiting for %d payloads to be read", untried)
 	}
+	return w.awaited()
+}
+
+// awaited says what keeps the watcher from being synced.
+func (w *Watcher) awaited() error {
 	var waiting []error
 	for _, s := range w.sources {
 		if s.done() {

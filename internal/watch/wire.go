@@ -62,21 +62,21 @@ func (w *wire) enter(field protowire.Number) (*wire, error) {
 	return nil, errMessageEnd
 }
 
-// fieldIs reads the next field with this number and reports whether it holds
-// exactly the wanted bytes.
-func (w *wire) fieldIs(field protowire.Number, want string) (bool, error) {
+// maxText is longer than any text that is read as one.
+const maxText = 1 << 10
+
+// text reads the next field with this number.
+func (w *wire) text(field protowire.Number) (string, error) {
 	value, err := w.enter(field)
 	if err != nil {
-		return false, err
+		return "", err
 	}
-	if value.left != int64(len(want)) {
-		return false, value.skip(value.left)
+	if value.left > maxText {
+		return "", errWire
 	}
-	got := make([]byte, len(want))
-	if _, err := io.ReadFull(w.r, got); err != nil {
-		return false, cutOff(err)
-	}
-	return string(got) == want, nil
+	text := make([]byte, value.left)
+	_, err = io.ReadFull(w.r, text)
+	return string(text), cutOff(err)
 }
 
 func (w *wire) skip(n int64) error {

@@ -1,4 +1,5 @@
-// Package web serves the exporter over HTTP: scrapes, probes and profiles.
+// Package web serves the exporter over HTTP: scrapes, the status page and the
+// same as JSON, probes and profiles.
 package web
 
 import (
@@ -12,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/klauspost/compress/gzhttp"
 	toolkit "github.com/prometheus/exporter-toolkit/web"
 )
 
@@ -37,6 +39,12 @@ type Config struct {
 	Metrics http.Handler
 	// Ready returns what /readyz waits for, nil if nothing.
 	Ready func() error
+	// Releases are what the status page and the API show.
+	Releases Source
+	// ReadsPayloads says whether payloads are read at all.
+	ReadsPayloads bool
+	// Version is the exporter's own.
+	Version string
 	// PProf adds /debug/pprof/.
 	PProf  bool
 	Logger *slog.Logger
@@ -134,21 +142,21 @@ func (s *Server) close() {
 }
 
 func routes(cfg Config) (http.Handler, error) {
-	landing, err := toolkit.NewLandingPage(toolkit.LandingConfig{
-		Name:        "helm-state-metrics",
-		Description: "Prometheus metrics about the state of Helm releases",
-		Profiling:   fmt.Sprint(cfg.PProf),
-		Links: []toolkit.LandingLinks{
-			{Address: "metrics", Text: "Metrics"},
-			{Address: "readyz", Text: "Readiness", Description: "what is awaited, if anything"},
-			{Address: "livez", Text: "Liveness"},
-		},
-	})
+	pages, err := newPages(cfg)
 	if err != nil {
-		return nil, fmt.Errorf("landing page: %w", err)
+		return nil, err
 	}
 	mux := http.NewServeMux()
-	mux.Handle("GET /{$}", landing)
+	for pattern, handler := range map[string]http.HandlerFunc{
+		"GET /{$}":                                pages.overview,
+		"GET /releases/{namespace}/{name}":        pages.release,
+		"GET /api/v1/releases":                    pages.apiList,
+		"GET /api/v1/releases/{namespace}/{name}": pages.apiGet,
+		"/api/":              apiElse,
+		"GET /assets/{name}": asset,
+	} {
+		mux.Handle(pattern, guarded(gzhttp.GzipHandler(handler)))
+	}
 	mux.Handle("GET /metrics", cfg.Metrics)
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = fmt.Fprintln(w, "ok")

@@ -23,6 +23,7 @@ func config(metrics http.Handler) web.Config {
 		Addresses: []string{"127.0.0.1:0"},
 		Metrics:   metrics,
 		Ready:     func() error { return nil },
+		Releases:  &fake{},
 		Logger:    slog.New(slog.DiscardHandler),
 	}
 }
@@ -81,7 +82,7 @@ func TestRoutes(t *testing.T) {
 		status int
 		body   string
 	}{
-		"/":             {http.StatusOK, `href="/metrics"`},
+		"/":             {http.StatusOK, `href="metrics"`},
 		"/metrics":      {http.StatusOK, "scraped"},
 		"/livez":        {http.StatusOK, "ok"},
 		"/readyz":       {http.StatusOK, "ok"},

@@ -1,0 +1,204 @@
+package web
+
+import (
+	"bufio"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
+)
+
+// The reasons of errors, which programs may rely on.
+const (
+	reasonInvalid  = "invalid"
+	reasonNotFound = "not_found"
+	reasonNotReady = "not_ready"
+	reasonMethod   = "method_not_allowed"
+)
+
+// apiRelease is a release as the API tells it. docs/api.md documents the
+// fields; they are only ever added to.
+type apiRelease struct {
+	Namespace        string         `json:"namespace"`
+	Name             string         `json:"name"`
+	Status           release.Status `json:"status"`
+	Revision         int            `json:"revision"`
+	DeployedRevision int            `json:"deployedRevision,omitempty"`
+	Created          time.Time      `json:"created"`
+	Modified         time.Time      `json:"modified,omitzero"`
+	Head             headState      `json:"head"`
+	HeadProblem      string         `json:"headProblem,omitempty"`
+	Chart            string         `json:"chart,omitempty"`
+	ChartVersion     string         `json:"chartVersion,omitempty"`
+	AppVersion       string         `json:"appVersion,omitempty"`
+	Deprecated       bool           `json:"deprecated,omitempty"`
+	FirstDeployed    time.Time      `json:"firstDeployed,omitzero"`
+	LastDeployed     time.Time      `json:"lastDeployed,omitzero"`
+	Description      string         `json:"description,omitempty"`
+	PayloadBytes     int            `json:"payloadBytes,omitempty"`
+}
+
+// apiDetail is what only the API of one release tells.
+type apiDetail struct {
+	apiRelease
+	HeadRead time.Time `json:"headRead,omitzero"`
+	// ModifiedSinceRead says that what the head tells may be outdated.
+	ModifiedSinceRead bool          `json:"modifiedSinceRead,omitempty"`
+	Revisions         []apiRevision `json:"revisions"`
+	Notes             []string      `json:"notes"`
+}
+
+type apiRevision struct {
+	Revision int             `json:"revision"`
+	Status   release.Status  `json:"status"`
+	Storage  release.Storage `json:"storage"`
+	Object   string          `json:"object"`
+	Created  time.Time       `json:"created"`
+	Modified time.Time       `json:"modified,omitzero"`
+}
+
+type apiError struct {
+	Error  string `json:"error"`
+	Reason string `json:"reason"`
+}
+
+func toAPI(r *release.Release, reads bool) apiRelease {
+	a := apiRelease{
+		Namespace: r.Namespace, Name: r.Name, Status: r.Newest.Status,
+		Revision: r.Newest.Number, DeployedRevision: r.Deployed,
+		Created: r.Newest.Created, Modified: r.Newest.Modified,
+		Head: stateOfHead(r, reads), HeadProblem: payload(r).Problem, PayloadBytes: payload(r).Bytes,
+	}
+	if chart, ok := r.Chart(); ok {
+		h := r.Payload.Head
+		a.Chart, a.ChartVersion, a.AppVersion, a.Deprecated = chart.Name, chart.Version, chart.AppVersion, chart.Deprecated
+		a.FirstDeployed, a.LastDeployed, a.Description = h.FirstDeployed, h.LastDeployed, h.Description
+	}
+	return a
+}
+
+// apiList answers with the releases that a query wants, one after the other,
+// so that it holds one of them at a time.
+func (p *pages) apiList(w http.ResponseWriter, req *http.Request) {
+	q, after, limit, err := parseList(req.URL.Query())
+	if err != nil {
+		writeError(w, http.StatusBadRequest, reasonInvalid, err)
+		return
+	}
+	all, err := p.source.Releases()
+	if err != nil {
+		writeError(w, http.StatusServiceUnavailable, reasonNotReady, err)
+		return
+	}
+	from, found := slices.BinarySearchFunc(all, after, func(r *release.Release, key release.Key) int { return r.Key.Compare(key) })
+	if found {
+		from++
+	}
+	w.Header().Set("Content-Type", "application/json")
+	out := bufio.NewWriterSize(w, 16<<10)
+	defer out.Flush() // whoever reads is gone if this fails
+	one := json.NewEncoder(out)
+	_, _ = out.WriteString(`{"releases":[`)
+	written := 0
+	var last release.Key
+	for _, r := range all[from:] {
+		if !q.matches(r) || !q.wants(r) {
+			continue
+		}
+		if written == limit && limit > 0 {
+			_, _ = fmt.Fprintf(out, `],"continue":%q}`+"\n", token(last))
+			return
+		}
+		if written > 0 {
+			_ = out.WriteByte(',')
+		}
+		if err := one.Encode(toAPI(r, p.reads)); err != nil {
+			return // the reader is gone
+		}
+		written, last = written+1, r.Key
+	}
+	_, _ = out.WriteString("]}\n")
+}
+
+// parseList reads the parameters of a list: after is the key behind which it
+// begins, limit 0 if there is none.
+func parseList(v url.Values) (q query, after release.Key, limit int, err error) {
+	known := []string{"namespace", "status", "chart", "q", "limit", "continue"}
+	for _, name := range slices.Sorted(maps.Keys(v)) {
+		if !slices.Contains(known, name) {
+			return q, after, 0, fmt.Errorf("parameter %q is none of %s", cut(name), words(known))
+		}
+	}
+	if q, err = parseQuery(v); err != nil {
+		return q, after, 0, err
+	}
+	if s := v.Get("limit"); s != "" {
+		if limit, err = strconv.Atoi(s); err != nil || limit < 1 {
+			return q, after, 0, fmt.Errorf("limit %q is no number above 0", cut(s))
+		}
+	}
+	if s := v.Get("continue"); s != "" {
+		text, err := base64.RawURLEncoding.DecodeString(s)
+		namespace, name, ok := strings.Cut(string(text), "/")
+		if err != nil || !ok {
+			return q, after, 0, errors.New("continue is none that a list has returned")
+		}
+		after = release.Key{Namespace: namespace, Name: name}
+	}
+	return q, after, limit, nil
+}
+
+// token names the release behind which a list goes on. Releases that come and
+// go in between do not disturb it.
+func token(last release.Key) string {
+	return base64.RawURLEncoding.EncodeToString([]byte(last.String()))
+}
+
+func (p *pages) apiGet(w http.ResponseWriter, req *http.Request) {
+	d, err := p.source.Release(keyOf(req))
+	switch {
+	case err != nil:
+		writeError(w, http.StatusServiceUnavailable, reasonNotReady, err)
+		return
+	case d.Shown == nil:
+		writeError(w, http.StatusNotFound, reasonNotFound, fmt.Errorf("no release %s: %s", d.Key, d.Absence))
+		return
+	}
+	answer := apiDetail{
+		apiRelease: toAPI(d.Shown, p.reads), Notes: notes(&d, p.reads, time.Now()),
+		HeadRead: payload(d.Shown).Read, ModifiedSinceRead: rewritten(d.Shown),
+	}
+	for _, r := range d.Revisions {
+		answer.Revisions = append(answer.Revisions, apiRevision{r.Number, r.Status, r.Storage, r.Object, r.Created, r.Modified})
+	}
+	writeJSON(w, http.StatusOK, answer)
+}
+
+// apiElse answers what no other route of the API does.
+func apiElse(w http.ResponseWriter, req *http.Request) {
+	if req.Method != http.MethodGet && req.Method != http.MethodHead {
+		w.Header().Set("Allow", "GET, HEAD")
+		writeError(w, http.StatusMethodNotAllowed, reasonMethod, errors.New("the API answers GET alone"))
+		return
+	}
+	writeError(w, http.StatusNotFound, reasonNotFound, errors.New("no such path; see /api/v1/releases and /api/v1/releases/{namespace}/{name}"))
+}
+
+func writeError(w http.ResponseWriter, status int, reason string, err error) {
+	writeJSON(w, status, apiError{Error: err.Error(), Reason: reason})
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(v) // whoever reads is gone if this fails
+}

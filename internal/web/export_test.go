@@ -1,0 +1,4 @@
+package web
+
+// Routes are what a server serves.
+var Routes = routes

@@ -1,0 +1,272 @@
+package web
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
+)
+
+const (
+	// pageSize is how many releases one page shows: a screenful or a few, and
+	// well under 100 KB.
+	pageSize = 100
+	// maxNamespaces is how many namespaces the filter suggests.
+	maxNamespaces = 100
+)
+
+// overview is what the template of the status page shows.
+type overview struct {
+	frame
+	Problems   []error
+	Query      overviewQuery
+	Statuses   []facet
+	Columns    []header
+	Rows       []row
+	Namespaces []string // suggestions
+	Total      int      // all releases
+	Matched    int      // those that the filters leave
+	From, To   int      // of the matched ones, from 1
+	First      string   // URLs of pages, empty if there is none
+	Previous   string
+	Next       string
+	Last       string
+}
+
+// overviewQuery is what the filter form is filled in with.
+type overviewQuery struct {
+	Text, Namespaces, Chart, Sort string
+	Statuses                      []release.Status
+}
+
+// Active reports whether anything is filtered.
+func (q overviewQuery) Active() bool {
+	return q.Text != "" || q.Namespaces != "" || q.Chart != "" || len(q.Statuses) > 0
+}
+
+// facet is one status, and how many releases have it.
+type facet struct {
+	Status release.Status
+	Count  int
+	On     bool   // filtered by
+	URL    string // that turns the filter on or off
+}
+
+// header is the head of a column.
+type header struct {
+	Key, Title string
+	Sorted     string // as aria-sort has it, empty if not sorted by
+	URL        string // that sorts by it
+}
+
+// row is one release of the table.
+type row struct {
+	Key         release.Key
+	Status      release.Status
+	Revision    int
+	Deployed    int // 0 if none
+	Chart       release.Chart
+	Head        headState
+	Problem     string
+	Updated     time.Time
+	UpdatedText string
+	UpdatedAgo  string
+	Size        string
+	Large       bool
+}
+
+// params are the parameters of a page's URL.
+type params url.Values
+
+// with returns the URL of the same page with one parameter changed, from its
+// first page on.
+func (p params) with(key string, values ...string) string {
+	changed := url.Values{}
+	for k, v := range p {
+		if k != "page" {
+			changed[k] = v
+		}
+	}
+	if changed[key] = values; len(values) == 0 {
+		delete(changed, key)
+	}
+	return "?" + changed.Encode()
+}
+
+// overview answers with the status page.
+func (p *pages) overview(w http.ResponseWriter, req *http.Request) {
+	given := req.URL.Query()
+	q, err := parseQuery(given)
+	if err != nil {
+		p.message(w, "", http.StatusBadRequest, "This address asks for something that there is not", err.Error())
+		return
+	}
+	order, sorted, err := parseSort(given.Get("sort"))
+	if err != nil {
+		p.message(w, "", http.StatusBadRequest, "This address asks for something that there is not", err.Error())
+		return
+	}
+	all, err := p.source.Releases()
+	if err != nil {
+		w.Header().Set("Refresh", "2")
+		p.message(w, "", http.StatusServiceUnavailable, "Starting", err.Error())
+		return
+	}
+	view := overview{
+		frame: p.frame(""), Problems: p.source.Problems(), Total: len(all), Namespaces: namespaces(all),
+		Query: overviewQuery{given.Get("q"), strings.Join(q.namespaces, ","), q.chart, given.Get("sort"), q.statuses},
+	}
+	here := clean(given)
+	wanted, counts := selected(all, &q)
+	slices.SortFunc(wanted, order)
+	view.Statuses, view.Columns = facets(counts, &q, here), headers(sorted, here)
+	view.paginate(len(wanted), given.Get("page"), here)
+	now := time.Now()
+	for _, r := range wanted[max(view.From-1, 0):view.To] {
+		view.Rows = append(view.Rows, p.row(r, now))
+	}
+	p.render(w, http.StatusOK, "overview.html", view)
+}
+
+// clean keeps the parameters that the page knows, without empty ones.
+func clean(given url.Values) params {
+	here := params{}
+	for _, key := range []string{"namespace", "status", "chart", "q", "sort"} {
+		for _, value := range given[key] {
+			if value != "" {
+				here[key] = append(here[key], value)
+			}
+		}
+	}
+	return here
+}
+
+// selected returns the releases that a query wants, and how many there would
+// be of each status.
+func selected(all []*release.Release, q *query) (wanted []*release.Release, counts map[release.Status]int) {
+	counts = make(map[release.Status]int)
+	for _, r := range all {
+		if !q.matches(r) {
+			continue
+		}
+		counts[r.Newest.Status]++
+		if q.wants(r) {
+			wanted = append(wanted, r)
+		}
+	}
+	return wanted, counts
+}
+
+// parseSort reads the name of a column, with a minus in front for the reverse
+// order. Nothing means: what asks for attention first.
+func parseSort(s string) (order func(a, b *release.Release) int, sorted string, err error) {
+	if s == "" {
+		s = "status"
+	}
+	key, reverse := strings.CutPrefix(s, "-")
+	for _, c := range columns() {
+		if c.key != key {
+			continue
+		}
+		return func(a, b *release.Release) int {
+			n := c.compare(a, b)
+			if reverse {
+				n = -n
+			}
+			if n == 0 {
+				return a.Key.Compare(b.Key)
+			}
+			return n
+		}, s, nil
+	}
+	return nil, "", fmt.Errorf("there is no column %q to sort by", cut(key))
+}
+
+// facets returns the statuses that there are releases of, or that are filtered
+// by.
+func facets(counts map[release.Status]int, q *query, here params) []facet {
+	var all []facet
+	for _, status := range release.Statuses() {
+		on := slices.Contains(q.statuses, status)
+		if counts[status] == 0 && !on {
+			continue
+		}
+		var then []string
+		for _, other := range q.statuses {
+			if other != status {
+				then = append(then, string(other))
+			}
+		}
+		if !on {
+			then = append(then, string(status))
+		}
+		all = append(all, facet{status, counts[status], on, here.with("status", then...)})
+	}
+	return all
+}
+
+func headers(sorted string, here params) []header {
+	all := make([]header, 0, len(columns()))
+	for _, c := range columns() {
+		h := header{Key: c.key, Title: c.title, URL: here.with("sort", c.key)}
+		switch sorted {
+		case c.key:
+			h.Sorted, h.URL = "ascending", here.with("sort", "-"+c.key)
+		case "-" + c.key:
+			h.Sorted = "descending"
+		}
+		all = append(all, h)
+	}
+	return all
+}
+
+// paginate sets which of the matched releases are shown: those of the asked
+// page, or of the one that is nearest to it.
+func (v *overview) paginate(matched int, asked string, here params) {
+	page, err := strconv.Atoi(asked)
+	last := max((matched+pageSize-1)/pageSize, 1)
+	if err != nil {
+		page = 1
+	}
+	page = min(max(page, 1), last)
+	v.Matched = matched
+	v.From, v.To = min((page-1)*pageSize+1, matched), min(page*pageSize, matched)
+	to := func(n int) string { return here.with("page", strconv.Itoa(n)) }
+	if page > 1 {
+		v.First, v.Previous = to(1), to(page-1)
+	}
+	if page < last {
+		v.Next, v.Last = to(page+1), to(last)
+	}
+}
+
+// namespaces returns the first namespaces that have releases.
+func namespaces(all []*release.Release) []string {
+	var names []string
+	for _, r := range all { // in order
+		if len(names) > 0 && names[len(names)-1] == r.Namespace {
+			continue
+		}
+		if len(names) == maxNamespaces {
+			break
+		}
+		names = append(names, r.Namespace)
+	}
+	return names
+}
+
+func (p *pages) row(r *release.Release, now time.Time) row {
+	chart, _ := r.Chart()
+	updated := head(r).LastDeployed
+	return row{
+		Key: r.Key, Status: r.Newest.Status, Revision: r.Newest.Number, Deployed: r.Deployed,
+		Chart: chart, Head: stateOfHead(r, p.reads), Problem: payload(r).Problem,
+		Updated: updated, UpdatedText: exact(updated), UpdatedAgo: ago(updated, now),
+		Size: size(payload(r).Bytes), Large: isLarge(payload(r).Bytes),
+	}
+}

@@ -1,0 +1,126 @@
+package web
+
+import (
+	"bytes"
+	"embed"
+	"fmt"
+	"html/template"
+	"net/http"
+	"time"
+
+	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
+)
+
+// Source is where the pages and the API read releases from. It is safe for
+// concurrent use.
+type Source interface {
+	// Releases returns every release, by namespace and name, or an error that
+	// says what is awaited before they are known.
+	Releases() ([]*release.Release, error)
+	// Release returns what is known of one release, or the same error.
+	Release(release.Key) (release.Detail, error)
+	// Problems returns what stands in the way of the whole view right now.
+	Problems() []error
+}
+
+//go:embed templates
+var templates embed.FS
+
+// pages answers with what is known of the releases, to people as HTML and to
+// programs as JSON.
+type pages struct {
+	source  Source
+	reads   bool // whether payloads are read
+	pprof   bool
+	version string
+	html    *template.Template
+}
+
+func newPages(cfg Config) (*pages, error) {
+	html, err := template.ParseFS(templates, "templates/*.html")
+	if err != nil {
+		return nil, fmt.Errorf("templates: %w", err)
+	}
+	return &pages{source: cfg.Releases, reads: cfg.ReadsPayloads, pprof: cfg.PProf, version: cfg.Version, html: html}, nil
+}
+
+// frame is what is around every page.
+type frame struct {
+	// Root is the relative URL of the status page, so that the pages work
+	// behind any prefix.
+	Root    string
+	Version string
+	PProf   bool
+	Now     time.Time
+}
+
+func (p *pages) frame(root string) frame {
+	return frame{Root: root, Version: p.version, PProf: p.pprof, Now: time.Now().UTC().Truncate(time.Second)}
+}
+
+// rootOfRelease leads from /releases/NAMESPACE/NAME to /.
+const rootOfRelease = "../../"
+
+// detail is what the template of one release's page shows.
+type detail struct {
+	frame
+	row
+	Shown     *release.Release
+	Rewritten bool
+	Notes     []string
+	Revisions []revisionRow
+	Percent   int // of the payload limit
+}
+
+// revisionRow is one tracked revision.
+type revisionRow struct {
+	*release.Revision
+	CreatedText, ModifiedText, ModifiedAgo string
+}
+
+// release answers with the page of one release.
+func (p *pages) release(w http.ResponseWriter, req *http.Request) {
+	d, err := p.source.Release(keyOf(req))
+	switch {
+	case err != nil:
+		w.Header().Set("Refresh", "2")
+		p.message(w, rootOfRelease, http.StatusServiceUnavailable, "Starting", err.Error())
+		return
+	case d.Shown == nil:
+		p.message(w, rootOfRelease, http.StatusNotFound, fmt.Sprintf("No release %s in namespace %s", d.Name, d.Namespace), d.Absence)
+		return
+	}
+	now := time.Now()
+	view := detail{
+		frame: p.frame(rootOfRelease), row: p.row(d.Shown, now), Shown: d.Shown, Rewritten: rewritten(d.Shown),
+		Notes: notes(&d, p.reads, now), Percent: payload(d.Shown).Bytes * 100 / payloadLimit,
+	}
+	for _, r := range d.Revisions {
+		view.Revisions = append(view.Revisions, revisionRow{r, exact(r.Created), exact(r.Modified), ago(r.Modified, now)})
+	}
+	p.render(w, http.StatusOK, "release.html", view)
+}
+
+func keyOf(req *http.Request) release.Key {
+	return release.Key{Namespace: req.PathValue("namespace"), Name: req.PathValue("name")}
+}
+
+// message answers with a page that says one thing.
+func (p *pages) message(w http.ResponseWriter, root string, status int, title, text string) {
+	p.render(w, status, "message.html", struct {
+		frame
+		Title, Text string
+	}{p.frame(root), title, text})
+}
+
+// render writes a page whole or not at all.
+func (p *pages) render(w http.ResponseWriter, status int, name string, view any) {
+	var page bytes.Buffer
+	if err := p.html.ExecuteTemplate(&page, name, view); err != nil {
+		http.Error(w, "the page cannot be rendered: "+err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.WriteHeader(status)
+	_, _ = w.Write(page.Bytes()) // whoever reads is gone if this fails
+}

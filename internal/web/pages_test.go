@@ -1,0 +1,207 @@
+package web_test
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
+	"github.com/helm-state-metrics/helm-state-metrics/test/fleet"
+)
+
+// maxPageBytes is how large a page may be.
+const maxPageBytes = 100_000
+
+// linked finds the releases that a page links to, in its order.
+var linked = regexp.MustCompile(`href="releases/([^"]+)"`)
+
+func shown(page string) string {
+	var names []string
+	for _, match := range linked.FindAllStringSubmatch(page, -1) {
+		names = append(names, match[1])
+	}
+	return strings.Join(names, " ")
+}
+
+func TestOverviewShowsWhatIsAskedFor(t *testing.T) {
+	handler := routes(t, several())
+	for name, tc := range map[string]struct{ query, want string }{
+		"what needs attention first":            {"", "legacy/wiki shop/cart payments/import payments/my.app shop/front"},
+		"by name":                               {"?sort=name", "shop/cart shop/front payments/import payments/my.app legacy/wiki"},
+		"by name, backwards":                    {"?sort=-name", "legacy/wiki payments/my.app payments/import shop/front shop/cart"},
+		"by version, as people count":           {"?sort=version&chart=web", "shop/cart shop/front"},
+		"by version, backwards":                 {"?sort=-version&chart=web", "shop/front shop/cart"},
+		"a namespace and a status":              {"?namespace=shop&status=failed", "shop/cart"},
+		"a text":                                {"?q=ledger", "payments/my.app"},
+		"a page behind the last is the last":    {"?page=7", "legacy/wiki shop/cart payments/import payments/my.app shop/front"},
+		"a page that is no number is the first": {"?page=x", "legacy/wiki shop/cart payments/import payments/my.app shop/front"},
+		"nothing is like that":                  {"?q=nowhere", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := ask(handler, http.MethodGet, "/"+tc.query)
+			if got.status != http.StatusOK || shown(got.body) != tc.want {
+				t.Errorf("%d with %q, want %q", got.status, shown(got.body), tc.want)
+			}
+		})
+	}
+}
+
+func TestOverviewCountsByStatusWhatTheOtherFiltersLeave(t *testing.T) {
+	page := ask(routes(t, several()), http.MethodGet, "/?namespace=shop&status=failed&sort=name").body
+	facets := regexp.MustCompile(`href="([^"]*)"( aria-current="true")?>([a-z-]+) <b>(\d+)</b>`)
+	var got []string
+	for _, m := range facets.FindAllStringSubmatch(page, -1) {
+		got = append(got, strings.Join(m[1:], " "))
+	}
+	want := []string{
+		"?namespace=shop&amp;sort=name&amp;status=failed&amp;status=deployed  deployed 1",
+		`?namespace=shop&amp;sort=name  aria-current="true" failed 1`,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+func TestOverviewOfManyReleasesComesInPages(t *testing.T) {
+	all := sorted(fleet.Of(many))
+	handler := routes(t, &fake{releases: all})
+	seen := make(map[string]bool)
+	next := "?sort=namespace"
+	for pages := 0; next != ""; pages++ {
+		if pages > many/100 {
+			t.Fatal("the pages do not end")
+		}
+		page := ask(handler, http.MethodGet, "/"+next).body
+		if len(page) > maxPageBytes {
+			t.Fatalf("page %d has %d bytes, want at most %d", pages, len(page), maxPageBytes)
+		}
+		for name := range strings.FieldsSeq(shown(page)) {
+			seen[name] = true
+		}
+		next = ""
+		if m := regexp.MustCompile(`href="([^"]*)" rel="next"`).FindStringSubmatch(page); m != nil {
+			next = strings.ReplaceAll(m[1], "&amp;", "&")
+		}
+	}
+	if len(seen) != many {
+		t.Errorf("%d releases on all pages, want %d", len(seen), many)
+	}
+}
+
+func TestPagesSayWhatIsWrong(t *testing.T) {
+	f := several()
+	f.problems = []error{errors.New("what is shown may be old: cannot watch")}
+	for name, tc := range map[string]struct {
+		source *fake
+		path   string
+		status int
+		want   string
+	}{
+		"a problem of the whole":         {f, "/", 200, "what is shown may be old: cannot watch"},
+		"a payload that is damaged":      {f, "/", 200, "cannot be decoded: gzip"},
+		"a payload that is not read yet": {f, "/", 200, "not read yet"},
+		"no release at all":              {&fake{}, "/", 200, "There is no Helm release here."},
+		"not ready":                      {&fake{awaited: errAwaited}, "/", 503, errAwaited.Error()},
+		"not ready, one release":         {&fake{awaited: errAwaited}, "/releases/a/b", 503, errAwaited.Error()},
+		"a status that there is not":     {f, "/?status=broken", 400, "status &#34;broken&#34; is none of"},
+		"a column that there is not":     {f, "/?sort=size2", 400, "no column"},
+		"a release that there is not":    {f, "/releases/shop/nothing", 404, "Helm has no record of it here."},
+		"a failed release":               {f, "/releases/shop/cart", 200, "The last operation failed. No tracked revision is deployed."},
+		"a pending release":              {f, "/releases/payments/import", 200, "its client was killed"},
+		"an unreadable release":          {f, "/releases/legacy/wiki", 200, "cannot be decoded (gzip)"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := ask(routes(t, tc.source), http.MethodGet, tc.path)
+			if got.status != tc.status || !strings.Contains(got.body, tc.want) {
+				t.Errorf("got %d, want %d with %q:\n%s", got.status, tc.status, tc.want, got.body)
+			}
+		})
+	}
+}
+
+// TestNothingIsTakenForMarkup puts markup wherever somebody else's text is
+// shown. No page may have an element or an attribute of it.
+func TestNothingIsTakenForMarkup(t *testing.T) {
+	const evil = `"'><script>alert(1)</script><img src=x onerror=alert(2)>`
+	r := known("shop", "cart", release.Failed, evil, evil)
+	r.Payload.Head.Description, r.Payload.Head.Chart.AppVersion = evil, evil
+	broken := undecodable("shop", "broken")
+	broken.Payload.Problem = evil
+	f := &fake{problems: []error{errors.New(evil)}}
+	f.set(r, broken)
+	handler := routes(t, f)
+	for _, path := range []string{"/", "/releases/shop/cart", "/releases/shop/broken", "/?q=%22%3E%3Cscript%3E", "/?namespace=%22%3E%3Cscript%3E", "/?sort=%3Cscript%3E", "/releases/%3Cscript%3E/x"} {
+		got := ask(handler, http.MethodGet, path)
+		for _, markup := range []string{"<script>", "<img", `"'>`} {
+			if strings.Contains(got.body, markup) {
+				t.Errorf("%s: %q is there", path, markup)
+			}
+		}
+	}
+}
+
+func TestPagesAreGuarded(t *testing.T) {
+	handler := routes(t, several())
+	for _, path := range []string{"/", "/releases/shop/cart", "/releases/shop/nothing", "/api/v1/releases", "/api/v1/releases/shop/cart", "/api/", "/assets/script.js"} {
+		header := ask(handler, http.MethodGet, path).header
+		policy := header.Get("Content-Security-Policy")
+		if !strings.HasPrefix(policy, "default-src 'none';") || strings.Contains(policy, "unsafe") || strings.Contains(policy, "http") {
+			t.Errorf("%s: Content-Security-Policy %q", path, policy)
+		}
+		if header.Get("X-Content-Type-Options") != "nosniff" || header.Get("Referrer-Policy") != "no-referrer" {
+			t.Errorf("%s: %v", path, header)
+		}
+		if want := path != "/assets/script.js"; want != (header.Get("Cache-Control") == "no-store") {
+			t.Errorf("%s: Cache-Control %q", path, header.Get("Cache-Control"))
+		}
+	}
+}
+
+func TestAssets(t *testing.T) {
+	handler := routes(t, several())
+	for name, kind := range map[string]string{"style.css": "text/css", "script.js": "text/javascript", "icon.svg": "image/svg+xml"} {
+		got := ask(handler, http.MethodGet, "/assets/"+name)
+		if got.status != http.StatusOK || !strings.HasPrefix(got.header.Get("Content-Type"), kind) || got.header.Get("ETag") == "" {
+			t.Errorf("%s: %d %v", name, got.status, got.header)
+		}
+	}
+	if got := ask(handler, http.MethodGet, "/assets/..%2fpages.go"); got.status != http.StatusNotFound {
+		t.Errorf("a file that is no asset: %d", got.status)
+	}
+}
+
+// TestLinksAreRelative keeps the pages usable behind any prefix.
+func TestLinksAreRelative(t *testing.T) {
+	handler := routes(t, several())
+	links := regexp.MustCompile(`(?:href|src|action)="([^"]*)"`)
+	for path, root := range map[string]string{"/": "", "/releases/shop/cart": "../../", "/releases/shop/nothing": "../../"} {
+		found := 0
+		for _, m := range links.FindAllStringSubmatch(ask(handler, http.MethodGet, path).body, -1) {
+			found++
+			if link := m[1]; strings.HasPrefix(link, "/") || strings.Contains(link, "//") || !strings.HasPrefix(link, root) && link != "#main" {
+				t.Errorf("%s links to %q", path, link)
+			}
+		}
+		if found < 5 {
+			t.Errorf("%s has %d links", path, found)
+		}
+	}
+}
+
+func TestAPageIsCompressedForWhoeverTakesIt(t *testing.T) {
+	f := &fake{}
+	for i := range 50 {
+		f.releases = append(f.releases, known("shop", fmt.Sprintf("cart-%02d", i), release.Failed, "web", "1.9.0"))
+	}
+	handler := routes(t, f)
+	for _, path := range []string{"/", "/api/v1/releases"} {
+		if got := askGzip(handler, path); got.header.Get("Content-Encoding") != "gzip" || len(got.body) > 3_000 {
+			t.Errorf("%s: %d bytes, %v", path, len(got.body), got.header)
+		}
+	}
+}

@@ -1,0 +1,70 @@
+package web_test
+
+import (
+	"errors"
+	"net/http"
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
+	"github.com/helm-state-metrics/helm-state-metrics/internal/web"
+)
+
+// fake is a source that tests fill.
+type fake struct {
+	mu       sync.Mutex
+	releases []*release.Release             // sorted; guarded by mu
+	details  map[release.Key]release.Detail // of those that have more to tell; guarded by mu
+	awaited  error                          // guarded by mu
+	problems []error                        // guarded by mu
+}
+
+func (f *fake) Releases() ([]*release.Release, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.releases, f.awaited
+}
+
+func (f *fake) Release(key release.Key) (release.Detail, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if d, known := f.details[key]; known || f.awaited != nil {
+		return d, f.awaited
+	}
+	i := slices.IndexFunc(f.releases, func(r *release.Release) bool { return r.Key == key })
+	if i < 0 {
+		return release.Detail{Key: key, Absence: "Helm has no record of it here."}, nil
+	}
+	r := f.releases[i]
+	return release.Detail{Key: key, Shown: r, Revisions: []*release.Revision{r.Newest}}, nil
+}
+
+func (f *fake) Problems() []error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.problems
+}
+
+func (f *fake) set(releases ...*release.Release) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.releases = sorted(releases)
+}
+
+func sorted(releases []*release.Release) []*release.Release {
+	slices.SortFunc(releases, func(a, b *release.Release) int { return a.Key.Compare(b.Key) })
+	return releases
+}
+
+// routes returns what a server with this source serves.
+func routes(tb testing.TB, source web.Source) http.Handler {
+	tb.Helper()
+	handler, err := web.Routes(web.Config{Releases: source, ReadsPayloads: true, Version: "1.2.3", Metrics: http.NotFoundHandler()})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return handler
+}
+
+var errAwaited = errors.New("waiting for the initial list of secrets in all namespaces")
