@@ -27,7 +27,7 @@ func (w *Watcher) Releases() ([]*release.Release, error) {
 	}
 	w.mu.Unlock()
 	// No event waits for this, which takes a tenth of a second for 100,000.
-	slices.SortFunc(sorted, func(a, b *release.Release) int { return a.Key.Compare(b.Key) })
+	slices.SortFunc(sorted, func(a, b *release.Release) int { return a.Compare(b.Key) })
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if as == w.changes {

@@ -99,7 +99,7 @@ func (p *pages) apiList(w http.ResponseWriter, req *http.Request) {
 		writeError(w, http.StatusServiceUnavailable, reasonNotReady, err)
 		return
 	}
-	from, found := slices.BinarySearchFunc(all, after, func(r *release.Release, key release.Key) int { return r.Key.Compare(key) })
+	from, found := slices.BinarySearchFunc(all, after, func(r *release.Release, key release.Key) int { return r.Compare(key) })
 	if found {
 		from++
 	}

@@ -179,7 +179,7 @@ func parseSort(s string) (order func(a, b *release.Release) int, sorted string, 
 				n = -n
 			}
 			if n == 0 {
-				return a.Key.Compare(b.Key)
+				return a.Compare(b.Key)
 			}
 			return n
 		}, s, nil

@@ -69,7 +69,7 @@ type detail struct {
 	Rewritten bool
 	Notes     []string
 	Revisions []revisionRow
-	Percent   int // of the payload limit
+	Percent   string // of the payload limit
 }
 
 // revisionRow is one tracked revision.
@@ -93,7 +93,7 @@ func (p *pages) release(w http.ResponseWriter, req *http.Request) {
 	now := time.Now()
 	view := detail{
 		frame: p.frame(rootOfRelease), row: p.row(d.Shown, now), Shown: d.Shown, Rewritten: rewritten(d.Shown),
-		Notes: notes(&d, p.reads, now), Percent: payload(d.Shown).Bytes * 100 / payloadLimit,
+		Notes: notes(&d, p.reads, now), Percent: fmt.Sprintf("%.1f%%", float64(payload(d.Shown).Bytes)*100/payloadLimit),
 	}
 	for _, r := range d.Revisions {
 		view.Revisions = append(view.Revisions, revisionRow{r, exact(r.Created), exact(r.Modified), ago(r.Modified, now)})

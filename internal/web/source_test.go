@@ -53,7 +53,7 @@ func (f *fake) set(releases ...*release.Release) {
 }
 
 func sorted(releases []*release.Release) []*release.Release {
-	slices.SortFunc(releases, func(a, b *release.Release) int { return a.Key.Compare(b.Key) })
+	slices.SortFunc(releases, func(a, b *release.Release) int { return a.Compare(b.Key) })
 	return releases
 }
 
