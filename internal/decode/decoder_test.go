@@ -101,8 +101,7 @@ func TestErrorsDoNotQuoteThePayload(t *testing.T) {
 	d := decode.New()
 	for _, document := range []string{
 		`{"info":{"last_deployed":"hunter2"}}`,
-		`{"info":{"rollback_revision":"hunter2"}}`,
-		`{"info":{"rollback_revision":77777777777777777777}}`,
+		`{"info":{"first_deployed":"77777777777777777777"}}`,
 		`{"info":{"description":hunter2}}`,
 		`{"hunter2" 1}`,
 		`hunter2`,

@@ -1,7 +1,6 @@
 package decode
 
 import (
-	"strconv"
 	"time"
 	"unicode/utf8"
 
@@ -47,8 +46,6 @@ func (s *scanner) info(h *release.Head) {
 			s.time(&h.LastDeployed)
 		case "description":
 			s.description(&h.Description)
-		case "rollback_revision":
-			s.int(&h.RollbackRevision)
 		default:
 			s.skip()
 		}
@@ -78,12 +75,6 @@ func (s *scanner) metadata(c *release.Chart) {
 			s.bounded(&c.Version)
 		case "appVersion":
 			s.bounded(&c.AppVersion)
-		case "kubeVersion":
-			s.bounded(&c.KubeVersion)
-		case "apiVersion":
-			s.bounded(&c.APIVersion)
-		case "type":
-			s.bounded(&c.Type)
 		case "deprecated":
 			s.bool(&c.Deprecated)
 		default:
@@ -134,24 +125,6 @@ func (s *scanner) time(v *time.Time) {
 		return
 	}
 	*v = t.UTC()
-}
-
-func (s *scanner) int(v *int) {
-	c := s.next()
-	if c == 'n' {
-		s.literal("ull")
-		return
-	}
-	s.number(c)
-	if s.err != nil {
-		return
-	}
-	n, err := strconv.Atoi(string(s.text[:s.n]))
-	if err != nil {
-		s.fail(ErrJSON, "want an integer")
-		return
-	}
-	*v = n
 }
 
 func (s *scanner) bool(v *bool) {

@@ -22,7 +22,6 @@ func TestHostilePayloads(t *testing.T) {
 		"a gzip bomb in a string that is kept":      {bomb(t, `{"info":{"description":"`, "a"), "limit"},
 		"a gzip bomb in a member's name":            {bomb(t, `{"`, "a"), "limit"},
 		"a gzip bomb in a number":                   {bomb(t, `{"version":`, "1"), "limit"},
-		"a gzip bomb in a number that is kept":      {bomb(t, `{"info":{"rollback_revision":`, "1"), "limit"},
 		"a gzip bomb of white space":                {bomb(t, `{`, " "), "limit"},
 		"a gzip bomb of arrays":                     {bomb(t, `{"config":`, "["), "limit"},
 		"a gzip bomb of elements":                   {bomb(t, `{"config":[0`, ",0"), "limit"},

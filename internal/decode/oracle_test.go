@@ -17,17 +17,13 @@ type oracleRelease struct {
 		FirstDeployed oracleTime `json:"first_deployed"`
 		LastDeployed  oracleTime `json:"last_deployed"`
 		Description   string     `json:"description"`
-		Rollback      int        `json:"rollback_revision"`
 	} `json:"info"`
 	Chart *struct {
 		Metadata *struct {
-			Name        string `json:"name"`
-			Version     string `json:"version"`
-			AppVersion  string `json:"appVersion"`
-			KubeVersion string `json:"kubeVersion"`
-			APIVersion  string `json:"apiVersion"`
-			Type        string `json:"type"`
-			Deprecated  bool   `json:"deprecated"`
+			Name       string `json:"name"`
+			Version    string `json:"version"`
+			AppVersion string `json:"appVersion"`
+			Deprecated bool   `json:"deprecated"`
 		} `json:"metadata"`
 	} `json:"chart"`
 }
@@ -54,12 +50,11 @@ func oracle(document []byte) (head release.Head, long bool, err error) {
 		head.FirstDeployed = r.Info.FirstDeployed.UTC()
 		head.LastDeployed = r.Info.LastDeployed.UTC()
 		head.Description = shortened(r.Info.Description)
-		head.RollbackRevision = r.Info.Rollback
 	}
 	if r.Chart != nil && r.Chart.Metadata != nil {
 		head.Chart = release.Chart(*r.Chart.Metadata)
 		c := head.Chart
-		for _, s := range []string{c.Name, c.Version, c.AppVersion, c.KubeVersion, c.APIVersion, c.Type} {
+		for _, s := range []string{c.Name, c.Version, c.AppVersion} {
 			long = long || len(s) > 1024
 		}
 	}
@@ -85,8 +80,8 @@ func shortened(s string) string {
 // otherwise.
 func ambiguous(document []byte) bool {
 	fields := []string{
-		"info", "chart", "metadata", "first_deployed", "last_deployed", "description", "rollback_revision",
-		"name", "version", "appVersion", "kubeVersion", "apiVersion", "type", "deprecated",
+		"info", "chart", "metadata", "first_deployed", "last_deployed", "description",
+		"name", "version", "appVersion", "deprecated",
 	}
 	d := json.NewDecoder(bytes.NewReader(document))
 	var open []map[string]bool // nil for an array

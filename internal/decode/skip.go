@@ -96,45 +96,37 @@ func (s *scanner) literal(rest string) {
 	}
 }
 
-// number reads a number that starts with c to text[:n].
+// number reads past a number that starts with c.
 func (s *scanner) number(c byte) {
-	s.n, s.clipped = 0, false
 	if c == '-' {
-		c = s.take(c)
+		c = s.raw()
 	}
 	if c == '0' {
-		c = s.take(c)
+		c = s.raw()
 	} else {
 		c = s.digits(c)
 	}
 	if c == '.' {
-		c = s.digits(s.take(c))
+		c = s.digits(s.raw())
 	}
 	if c == 'e' || c == 'E' {
-		c = s.take(c)
+		c = s.raw()
 		if c == '+' || c == '-' {
-			c = s.take(c)
+			c = s.raw()
 		}
 		s.digits(c)
 	}
 	s.back()
 }
 
-// digits takes at least one digit and returns the byte that follows.
+// digits reads past at least one digit and returns the byte that follows.
 func (s *scanner) digits(c byte) byte {
 	if c < '0' || c > '9' {
 		s.fail(ErrJSON, "want a value")
 		return 0
 	}
 	for c >= '0' && c <= '9' {
-		c = s.take(c)
+		c = s.raw()
 	}
 	return c
-}
-
-// take keeps c and returns the byte that follows.
-func (s *scanner) take(c byte) byte {
-	one := [1]byte{c}
-	s.keep(one[:])
-	return s.raw()
 }

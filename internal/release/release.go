@@ -108,20 +108,16 @@ const missing = "MISSING"
 // Head is what the first kilobytes of a payload tell. No other field of a
 // payload is ever kept.
 type Head struct {
-	FirstDeployed    time.Time // zero if absent
-	LastDeployed     time.Time // zero if absent
-	Description      string    // may be cut, see package decode
-	RollbackRevision int       // 0 unless the revision is a rollback (Helm 4.3)
-	Chart            Chart
+	FirstDeployed time.Time // zero if absent
+	LastDeployed  time.Time // zero if absent
+	Description   string    // may be cut, see package decode
+	Chart         Chart
 }
 
 // Chart is a chart's metadata. The zero value stands for a chart without any.
 type Chart struct {
-	Name        string
-	Version     string
-	AppVersion  string
-	KubeVersion string
-	APIVersion  string
-	Type        string
-	Deprecated  bool
+	Name       string
+	Version    string
+	AppVersion string
+	Deprecated bool
 }
