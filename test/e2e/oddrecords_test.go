@@ -83,7 +83,7 @@ func TestOddRecords(t *testing.T) {
 			if err := e.has(want)(); err != nil {
 				t.Error(err)
 			}
-			e.keepsSecrets(t)
+			e.keepsSecrets(t, namespace, test.name)
 		})
 	}
 }

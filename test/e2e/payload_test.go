@@ -16,6 +16,9 @@ import (
 // marker stands for what is secret in a payload: it must not turn up anywhere.
 const marker = "hunter2-ee7f19c3"
 
+// described is Helm's description, which only pages for people show.
+const described = "Upgrade complete, says Helm"
+
 // badPayloads are payloads of records that are otherwise in order.
 var badPayloads = map[string]struct {
 	payload []byte
@@ -43,7 +46,7 @@ var badPayloads = map[string]struct {
 
 // soundHead is how Helm begins a payload; a string is still open at its end.
 const soundHead = `{"name":"app","info":{"first_deployed":"2026-01-02T03:04:05Z","last_deployed":"2026-01-02T03:04:05Z","deleted":"",` +
-	`"description":"` + marker + `","status":"deployed"},"chart":{"metadata":{"name":"sound","version":"1.0.0","appVersion":"2"},` +
+	`"description":"` + described + `","status":"deployed"},"chart":{"metadata":{"name":"sound","version":"1.0.0","appVersion":"2"},` +
 	`"templates":[]},"config":{"password":"` + marker + `"},"manifest":"`
 
 func sound() []byte { return stored(zipped([]byte(soundHead + `"}`))) }
