@@ -134,8 +134,9 @@ func (d *demo) printGuide() {
 	d.say(`
 helm-state-metrics is running. Look at
 
-  http://%[1]s/                      links, in a browser
+  http://%[1]s/                      the status page, in a browser
   http://%[1]s/metrics               what Prometheus scrapes
+  http://%[1]s/api/v1/releases       the releases as JSON
 
 or paste into another terminal
 
