@@ -5,6 +5,9 @@ FUZZTIME  ?= 30s
 COUNT     ?= 6
 RELEASES  ?= 1000
 REVISIONS ?= 10
+ARCH      ?= amd64 arm64
+IMAGE     ?= helm-state-metrics
+TAG       ?= $(version:v%=%)
 GO        ?= go
 
 MAKEFLAGS += --no-print-directory
@@ -56,6 +59,26 @@ bin/helm-state-metrics: go.mod go.sum $(sources)
 run: build ## Run the exporter against the cluster of your kubeconfig (ARGS="…" adds flags)
 	@bin/helm-state-metrics $(ARGS)
 
+##### The image
+
+# A name for each architecture, unless there is but one: only a registry can join several under one name. No cache, because
+# the classic builder would take a cached step of another architecture, and fail.
+.PHONY: image
+image: $(ARCH:%=bin/image/linux-%/helm-state-metrics) bin/image/ca-certificates.crt ## Build the container image (ARCH="amd64 arm64" IMAGE=helm-state-metrics TAG=…)
+	@set -e; for arch in $(ARCH); do \
+		docker build --quiet --no-cache --platform linux/$$arch --file Dockerfile --tag $(IMAGE):$(TAG)$(if $(word 2,$(ARCH)),-$$arch) \
+			--build-arg TARGETARCH=$$arch --build-arg VERSION=$(version:v%=%) --build-arg REVISION=$(revision) \
+			--build-arg CREATED=$(date) bin/image >/dev/null; \
+		echo "built $(IMAGE):$(TAG)$(if $(word 2,$(ARCH)),-$$arch)"; done
+
+bin/image/linux-%/helm-state-metrics: go.mod go.sum $(sources)
+	$(call started,helm-state-metrics for $*)
+	@GOOS=linux GOARCH=$* $(go_build) -trimpath -ldflags='$(ldflags)' -o $@ ./cmd/helm-state-metrics
+
+bin/image/ca-certificates.crt: $(wildcard test/tools/roots/*)
+	@mkdir -p $(@D)
+	@cd test/tools/roots && $(GO) run . >../../../$@
+
 ##### Checks
 
 .PHONY: test
@@ -77,7 +100,7 @@ lint: bin/golangci-lint ## Run the linters
 	cd test/cluster && ../../bin/golangci-lint fmt --diff
 
 .PHONY: generate
-generate: ## Regenerate what is generated: the tables in README.md and docs/
+generate: bin/helm3 bin/helm4 bin/kubectl ## Regenerate what is generated: tables in README.md and docs/, objects in manifests/kustomize
 	$(GO) generate ./...
 
 .PHONY: verify

@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"regexp"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -90,6 +92,41 @@ func TestOverviewOfManyReleasesComesInPages(t *testing.T) {
 	}
 	if len(seen) != many {
 		t.Errorf("%d releases on all pages, want %d", len(seen), many)
+	}
+}
+
+// heapWatcher is a response writer that looks now and then at how much is
+// held while an answer is written.
+type heapWatcher struct {
+	counter
+	writes int
+	most   uint64
+}
+
+func (h *heapWatcher) Write(p []byte) (int, error) {
+	if h.writes++; h.writes%20 == 0 {
+		h.most = max(h.most, held())
+	}
+	return h.counter.Write(p)
+}
+
+func held() uint64 {
+	runtime.GC()
+	var stats runtime.MemStats
+	runtime.ReadMemStats(&stats)
+	return stats.HeapAlloc
+}
+
+func TestListOfManyIsStreamed(t *testing.T) {
+	handler := routes(t, &fake{releases: sorted(fleet.Of(many))})
+	got := &heapWatcher{counter: counter{header: http.Header{}}}
+	before := held()
+	handler.ServeHTTP(got, httptest.NewRequest(http.MethodGet, "/api/v1/releases", nil))
+	if got.bytes < 3_000_000 || got.writes < 100 {
+		t.Fatalf("%d bytes of %d releases in %d writes", got.bytes, many, got.writes)
+	}
+	if more := int64(got.most) - int64(before); more > 1<<20 {
+		t.Errorf("%d bytes held meanwhile, of an answer of %d", more, got.bytes)
 	}
 }
 

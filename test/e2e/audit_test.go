@@ -14,12 +14,14 @@ import (
 )
 
 // auditPolicy records who did what to the objects that Helm keeps its records
-// in, and no byte of them.
+// in, and no byte of them; and all that service accounts do.
 const auditPolicy = `
 apiVersion: audit.k8s.io/v1
 kind: Policy
 omitStages: [RequestReceived]
 rules:
+- level: Metadata
+  userGroups: [system:serviceaccounts]
 - level: Metadata
   resources:
   - resources: [secrets, configmaps]

@@ -24,7 +24,7 @@ import (
 )
 
 // programs are what make puts into bin/ for these tests.
-var programs = []string{"cluster", "helm3", "helm4", "helm-state-metrics", "prometheus", "promtool"}
+var programs = []string{"cluster", "crds", "helm3", "helm4", "helm-state-metrics", "kubectl", "prometheus", "promtool"}
 
 // shared is the control plane of all tests; TestMain starts and stops it.
 var shared *cluster

@@ -1,0 +1,111 @@
+{{- define "helm-state-metrics.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride -}}
+{{- else if contains .Chart.Name .Release.Name -}}
+{{- .Release.Name | trunc 63 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name .Chart.Name | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "helm-state-metrics.selector" -}}
+app.kubernetes.io/name: {{ .Chart.Name }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "helm-state-metrics.labels" -}}
+{{ include "helm-state-metrics.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end -}}
+
+{{- define "helm-state-metrics.serviceAccountName" -}}
+{{- .Values.serviceAccount.name | default (ternary (include "helm-state-metrics.fullname" .) "default" .Values.serviceAccount.create) -}}
+{{- end -}}
+
+{{- define "helm-state-metrics.image" -}}
+{{- with .Values.image -}}
+{{- .repository -}}
+{{- if .digest }}@{{ .digest }}{{ else }}:{{ .tag | default $.Chart.AppVersion }}{{ end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "helm-state-metrics.scheme" -}}
+{{- ternary "HTTPS" "HTTP" .Values.tls.enabled -}}
+{{- end -}}
+
+{{/* What the exporter does to the API server, and nothing more. */}}
+{{- define "helm-state-metrics.policyRules" -}}
+- apiGroups: [""]
+  resources: {{ .Values.storage | toJson }}
+  verbs: {{ if eq .Values.payload "never" }}[list, watch]{{ else }}[list, watch, get]{{ end }}
+{{- end -}}
+
+{{- define "helm-state-metrics.subjects" -}}
+- kind: ServiceAccount
+  name: {{ include "helm-state-metrics.serviceAccountName" . }}
+  namespace: {{ .Release.Namespace }}
+{{- end -}}
+
+{{/* An endpoint of a ServiceMonitor or a PodMonitor, whose values are .monitor. */}}
+{{- define "helm-state-metrics.endpoint" -}}
+- port: http
+  path: /metrics
+  scheme: {{ include "helm-state-metrics.scheme" .root | lower }}
+  # Or the label "namespace" of a release would be replaced by that of the exporter.
+  honorLabels: true
+  {{- with .monitor.interval }}
+  interval: {{ . }}
+  {{- end }}
+  {{- with .monitor.scrapeTimeout }}
+  scrapeTimeout: {{ . }}
+  {{- end }}
+  {{- with .root.Values.tls }}
+  {{- if .enabled }}
+  tlsConfig:
+    {{- if .clientConfig }}
+    {{- toYaml .clientConfig | nindent 4 }}
+    {{- else }}
+    ca:
+      secret:
+        name: {{ .secretName }}
+        key: ca.crt
+    serverName: {{ include "helm-state-metrics.fullname" $.root }}.{{ $.root.Release.Namespace }}.svc
+    {{- end }}
+  {{- end }}
+  {{- end }}
+  {{- with .monitor.relabelings }}
+  relabelings:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with .monitor.metricRelabelings }}
+  metricRelabelings:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- end -}}
+
+{{/* The groups of files/rules.yaml with the overrides merged in, and without what is disabled. */}}
+{{- define "helm-state-metrics.ruleGroups" -}}
+{{- $names := list -}}
+{{- $groups := list -}}
+{{- range (.Files.Get "files/rules.yaml" | fromYaml).groups -}}
+  {{- $rules := list -}}
+  {{- range .rules -}}
+    {{- $name := .alert | default .record -}}
+    {{- $names = append $names $name -}}
+    {{- if not (has $name $.Values.prometheusRule.disabled) -}}
+      {{- $rules = append $rules (mergeOverwrite . (get $.Values.prometheusRule.overrides $name | default dict)) -}}
+    {{- end -}}
+  {{- end -}}
+  {{- if $rules -}}
+    {{- $groups = append $groups (set . "rules" $rules) -}}
+  {{- end -}}
+{{- end -}}
+{{- range concat (keys .Values.prometheusRule.overrides) .Values.prometheusRule.disabled -}}
+  {{- if not (has . $names) -}}
+    {{- fail (printf "prometheusRule: there is no rule %q; the rules are %s" . (join ", " $names)) -}}
+  {{- end -}}
+{{- end -}}
+{{- toYaml $groups -}}
+{{- end -}}

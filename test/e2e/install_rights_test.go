@@ -1,0 +1,158 @@
+package e2e_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+)
+
+// TestRightsAreUsed installs the variants of the chart that differ in what they
+// grant, runs the exporter with the flags and the token of each, and compares
+// what it asks for with what it may.
+func TestRightsAreUsed(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		values  string // ONE and TWO stand for the namespaces with releases
+		drivers []string
+	}{
+		"the whole cluster":                   {"", []string{"secret"}},
+		"two namespaces":                      {"--set=namespaces={ONE,TWO}", []string{"secret"}},
+		"both storages":                       {"--set=storage={secrets,configmaps}", []string{"secret", "configmap"}},
+		"ConfigMaps alone, in two namespaces": {"--set=namespaces={ONE,TWO},storage={configmaps}", []string{"configmap"}},
+		"metadata alone":                      {"--set=payload=never", []string{"secret"}},
+		"metadata of both storages alone, in two namespaces": {"--set=namespaces={ONE,TWO},storage={secrets,configmaps},payload=never", []string{"secret", "configmap"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			one, two, home := newNamespace(t, "one"), newNamespace(t, "two"), newNamespace(t, "rights")
+			for _, namespace := range []string{one, two} {
+				for _, driver := range test.drivers {
+					newHelm(t, "helm4", namespace, driver).run(t, "install by-"+driver+" chart:hook --no-hooks")
+				}
+			}
+			values := strings.NewReplacer("ONE", one, "TWO", two).Replace(test.values)
+			newHelm(t, "helm4", home, "secret").run(t, "install "+home+" "+ownChart+" "+values)
+			d := deployed(t, home, home+"-helm-state-metrics")
+			e := startExporter(t, tokenKubeconfig(t, d), d.Spec.Template.Spec.Containers[0].Args...)
+			e.awaitReady(t)
+			eventually(t, patience, rightsAreUsed(t, d))
+			e.stop(t)
+			if err := rightsAreUsed(t, d)(); err != nil { // and nothing since
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// tokenKubeconfig lets a process outside of a container be the exporter of a
+// Deployment.
+func tokenKubeconfig(t *testing.T, d *appsv1.Deployment) string {
+	t.Helper()
+	config := clientcmdapi.NewConfig()
+	config.Clusters["c"] = &clientcmdapi.Cluster{Server: shared.config.Host, CertificateAuthorityData: shared.config.CAData}
+	config.AuthInfos["u"] = &clientcmdapi.AuthInfo{Token: requestToken(t, d)}
+	config.Contexts["x"] = &clientcmdapi.Context{Cluster: "c", AuthInfo: "u"}
+	config.CurrentContext = "x"
+	path := filepath.Join(t.TempDir(), "kubeconfig")
+	if err := clientcmd.WriteToFile(*config, path); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// rightsAreUsed is what an exporter is expected to have done of what it may:
+// all of it, and nothing else; for eventually.
+func rightsAreUsed(t *testing.T, d *appsv1.Deployment) func() error {
+	return func() error {
+		t.Helper()
+		may := granted(t, d)
+		did := make(map[string]bool)
+		for _, request := range requestsBy(t, exporterUser(d)) {
+			if decision := request.Annotations["authorization.k8s.io/decision"]; decision != "allow" {
+				t.Fatalf("the decision on %s is %q", request.RequestURI, decision)
+			}
+			right := request.Verb + " " + request.ObjectRef.Resource
+			if inNamespace := right + " in " + request.ObjectRef.Namespace; !may[right] {
+				right = inNamespace
+			}
+			did[right] = true
+		}
+		if diff := cmp.Diff(may, did); diff != "" {
+			return fmt.Errorf("rights and requests differ (-granted +used):\n%s", diff)
+		}
+		return nil
+	}
+}
+
+// granted are the rights of an exporter, such as "list secrets" or "get secrets
+// in team-a", out of the roles that were installed with it.
+func granted(t *testing.T, d *appsv1.Deployment) map[string]bool {
+	t.Helper()
+	installed := metav1.ListOptions{LabelSelector: "app.kubernetes.io/instance=" + d.Labels["app.kubernetes.io/instance"]}
+	everywhere, err := shared.client.RbacV1().ClusterRoles().List(t.Context(), installed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	somewhere, err := shared.client.RbacV1().Roles("").List(t.Context(), installed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rights := make(map[string]bool)
+	add := func(where string, rules []rbacv1.PolicyRule) {
+		for _, rule := range rules {
+			for _, resource := range rule.Resources {
+				for _, verb := range rule.Verbs {
+					rights[verb+" "+resource+where] = true
+				}
+			}
+		}
+	}
+	for _, role := range everywhere.Items {
+		add("", role.Rules)
+	}
+	for _, role := range somewhere.Items {
+		add(" in "+role.Namespace, role.Rules)
+	}
+	return rights
+}
+
+// authorized is a line of the audit log, with what was decided.
+type authorized struct {
+	auditEvent
+	User        struct{ Username string }
+	Annotations map[string]string
+}
+
+// requestsBy are those of a user who impersonates nobody.
+func requestsBy(t *testing.T, user string) []authorized {
+	t.Helper()
+	text, err := os.ReadFile(shared.auditLog())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var found []authorized
+	// The last line may still be under way.
+	for _, line := range lines(string(text[:strings.LastIndexByte(string(text), '\n')+1])) {
+		if !strings.Contains(line, user) {
+			continue
+		}
+		var request authorized
+		if err := json.Unmarshal([]byte(line), &request); err != nil {
+			t.Fatal(err)
+		}
+		if request.User.Username == user {
+			found = append(found, request)
+		}
+	}
+	return found
+}

@@ -1,0 +1,129 @@
+package manifests_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+)
+
+// variants are kustomizations and the values that make the same of the chart.
+var variants = map[string]struct {
+	base       string
+	components []string
+	values     []string
+}{
+	"the default":                        {base: "default"},
+	"no rights":                          {base: "base", values: []string{"rbac.create=false"}},
+	"two namespaces":                     {"base", []string{"namespaced"}, []string{teams}},
+	"ConfigMaps, too":                    {"default", []string{"configmaps"}, []string{both}},
+	"ConfigMaps, too, in two namespaces": {"base", []string{"namespaced", "configmaps"}, []string{teams, both}},
+	"ConfigMaps alone":                   {"default", []string{"configmaps-only"}, []string{"storage={configmaps}"}},
+	"ConfigMaps alone in two namespaces": {"base", []string{"namespaced", "configmaps-only"}, []string{teams, "storage={configmaps}"}},
+	"a history":                          {"default", []string{"history"}, []string{"history=true"}},
+	"metadata alone":                     {"default", []string{"payload-never"}, []string{"payload=never"}},
+	"metadata alone in two namespaces":   {"base", []string{"namespaced", "payload-never"}, []string{teams, "payload=never"}},
+	"a ServiceMonitor":                   {"default", []string{"service-monitor"}, []string{"serviceMonitor.enabled=true"}},
+	"a PodMonitor":                       {"default", []string{"pod-monitor"}, []string{"podMonitor.enabled=true"}},
+	"rules":                              {"default", []string{"rules"}, []string{"prometheusRule.enabled=true"}},
+	"a dashboard":                        {"default", []string{"dashboard"}, []string{"dashboard.enabled=true"}},
+	"a network policy":                   {"default", []string{"network-policy"}, []string{"networkPolicy.enabled=true"}},
+	"TLS":                                {"default", []string{"tls"}, []string{"tls.enabled=true"}},
+	"a ServiceMonitor with TLS":          {"default", []string{"service-monitor", "tls"}, []string{"tls.enabled=true", "serviceMonitor.enabled=true"}},
+	"a PodMonitor with TLS":              {"default", []string{"pod-monitor", "tls"}, []string{"tls.enabled=true", "podMonitor.enabled=true"}},
+	"everything": {
+		"base",
+		[]string{"namespaced", "service-monitor", "rules", "dashboard", "network-policy", "tls", "payload-never", "configmaps", "history"},
+		[]string{teams, both, "payload=never", "history=true", "serviceMonitor.enabled=true", "prometheusRule.enabled=true",
+			"dashboard.enabled=true", "networkPolicy.enabled=true", "tls.enabled=true"},
+	},
+	"everything, the other way round": {
+		"default",
+		[]string{"history", "configmaps", "payload-never", "network-policy", "dashboard", "rules", "pod-monitor", "tls"},
+		[]string{both, "payload=never", "history=true", "podMonitor.enabled=true", "prometheusRule.enabled=true",
+			"dashboard.enabled=true", "networkPolicy.enabled=true", "tls.enabled=true"},
+	},
+}
+
+const (
+	teams = "namespaces={team-a,team-b}"
+	both  = "storage={secrets,configmaps}"
+)
+
+func TestKustomizeAndChartAgree(t *testing.T) {
+	for name, v := range variants {
+		t.Run(name, func(t *testing.T) {
+			built := normalized(parse(t, mustBuild(t, v.base, v.components...)))
+			if len(built) == 0 {
+				t.Fatal("there are no objects")
+			}
+			for _, helm := range []string{"helm3", "helm4"} {
+				rendered := normalized(parse(t, mustTemplate(t, helm, sets(v.values)...)))
+				if diff := cmp.Diff(rendered, built); diff != "" {
+					t.Errorf("%s and kustomize differ (-%[1]s +kustomize):\n%s", helm, diff)
+				}
+			}
+		})
+	}
+}
+
+func sets(values []string) []string {
+	args := make([]string, len(values))
+	for i, value := range values {
+		args[i] = "--set=" + value
+	}
+	return args
+}
+
+// normalized takes away what cannot be the same.
+func normalized(objects []unstructured.Unstructured) []unstructured.Unstructured {
+	// Helm makes no namespace for a release but by a flag.
+	objects = slices.DeleteFunc(objects, func(o unstructured.Unstructured) bool { return o.GetKind() == "Namespace" })
+	for _, o := range objects {
+		// What Helm did not install must not say so.
+		labels := o.GetLabels()
+		delete(labels, "app.kubernetes.io/managed-by")
+		delete(labels, "helm.sh/chart")
+		o.SetLabels(labels)
+		if o.GetKind() == "Deployment" {
+			// Each component adds its flags where it stands in the list.
+			slices.SortFunc(args(o), func(a, b any) int { return strings.Compare(a.(string), b.(string)) })
+		}
+	}
+	return objects
+}
+
+func args(deployment unstructured.Unstructured) []any {
+	containers, _, _ := unstructured.NestedFieldNoCopy(deployment.Object, "spec", "template", "spec", "containers")
+	return containers.([]any)[0].(map[string]any)["args"].([]any)
+}
+
+// TestComponentsInTheWrongOrder builds what would look right and lack a right,
+// or a tlsConfig.
+func TestComponentsInTheWrongOrder(t *testing.T) {
+	for name, tc := range map[string]struct {
+		base       string
+		components []string
+	}{
+		"ConfigMaps before the rights":         {"base", []string{"configmaps", "cluster-wide"}},
+		"ConfigMaps alone before the rights":   {"base", []string{"configmaps-only", "cluster-wide"}},
+		"metadata alone before the rights":     {"base", []string{"payload-never", "cluster-wide"}},
+		"ConfigMaps before the namespaces":     {"base", []string{"configmaps", "namespaced"}},
+		"metadata alone before the namespaces": {"base", []string{"payload-never", "namespaced"}},
+		"ConfigMaps, and then them alone":      {"default", []string{"configmaps", "configmaps-only"}},
+		"TLS before a ServiceMonitor":          {"default", []string{"tls", "service-monitor"}},
+		"TLS before a PodMonitor":              {"default", []string{"tls", "pod-monitor"}},
+		"namespaces besides the whole cluster": {"default", []string{"namespaced"}},
+		"the whole cluster besides namespaces": {"base", []string{"namespaced", "cluster-wide"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if _, err := build(t, tc.base, tc.components...); err == nil {
+				t.Error("there is no error")
+			} else {
+				t.Log(err)
+			}
+		})
+	}
+}

@@ -1,0 +1,166 @@
+package manifests_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+)
+
+func inBoth(t *testing.T, test func(t *testing.T, helm string)) {
+	t.Helper()
+	for _, helm := range []string{"helm3", "helm4"} {
+		t.Run("by "+helm, func(t *testing.T) { test(t, helm) })
+	}
+}
+
+func TestLint(t *testing.T) {
+	inBoth(t, func(t *testing.T, helm string) {
+		if _, err := run(helm, "lint", "--strict", "--kube-version=1.25.0", chart); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestBadValues gives values that are refused, for a reason that tells which.
+func TestBadValues(t *testing.T) {
+	for value, reason := range map[string]string{
+		"replica=2":                                "replica",
+		"replicas=-1":                              "replicas",
+		"replicas=two":                             "replicas",
+		"image.tagg=1":                             "tagg",
+		"image.digest=latest":                      "digest",
+		"image.pullPolicy=Sometimes":               "pullPolicy",
+		"storage={disks}":                          "storage",
+		"storage={secrets,secrets}":                "storage",
+		"storage=null":                             "storage",
+		"namespaces={Team}":                        "namespaces",
+		"namespaces=team-a":                        "namespaces",
+		"payload=always":                           "payload",
+		"history=1":                                "history",
+		"extraArgs={history}":                      "extraArgs",
+		"resources.limit.memory=1Gi":               "limit",
+		"podLabels.a=1":                            "podLabels",
+		"service.port=0":                           "port",
+		"tls.enabled=maybe":                        "enabled",
+		"serviceMonitor.interval=fast":             "interval",
+		"podMonitor.labels=no":                     "labels",
+		"networkPolicy.from=null":                  "from",
+		"networkPolicy.apiServer.cidrs={10.0.0.1}": "cidrs",
+		// What the schema cannot know is told by the templates.
+		"serviceMonitor.enabled=true,service.enabled=false":                "service.enabled",
+		"prometheusRule.enabled=true,prometheusRule.disabled={Nothing}":    "Nothing",
+		"prometheusRule.enabled=true,prometheusRule.overrides.No.for=1m":   "No",
+		"prometheusRule.enabled=true,prometheusRule.overrides.X.alert=new": "alert",
+	} {
+		t.Run(value, func(t *testing.T) {
+			inBoth(t, func(t *testing.T, helm string) {
+				if _, err := template(helm, "--set="+value); err == nil {
+					t.Error("it is accepted")
+				} else if _, reasons, _ := strings.Cut(err.Error(), "exit status"); !strings.Contains(reasons, reason) {
+					t.Errorf("the error does not name %s: %v", reason, err)
+				}
+			})
+		})
+	}
+}
+
+// TestRulesAreOverridden changes some rules of the file, and leaves out one.
+func TestRulesAreOverridden(t *testing.T) {
+	shipped := rules(t, mustTemplate(t, "helm4", "--set=prometheusRule.enabled=true"))
+	alert, record, gone := "HelmReleaseFailed", "helm_state_metrics:pending_after_seconds", "HelmReleaseChartDeprecated"
+	inBoth(t, func(t *testing.T, helm string) {
+		got := rules(t, mustTemplate(t, helm, "--set=prometheusRule.enabled=true",
+			"--set=prometheusRule.overrides."+alert+".for=31m",
+			"--set=prometheusRule.overrides."+alert+".labels.team=shop",
+			"--set=prometheusRule.overrides."+record+".expr=1800",
+			"--set=prometheusRule.disabled={"+gone+"}"))
+		want := make(map[string]map[string]any)
+		for name, rule := range shipped {
+			want[name] = (&unstructured.Unstructured{Object: rule}).DeepCopy().Object
+		}
+		want[alert]["for"] = "31m"
+		want[alert]["labels"].(map[string]any)["team"] = "shop"
+		want[record]["expr"] = float64(1800)
+		delete(want, gone)
+		if len(want) != len(shipped)-1 {
+			t.Fatalf("there is no rule %s to leave out", gone)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+	})
+}
+
+// rules returns those of a PrometheusRule by name.
+func rules(t *testing.T, text string) map[string]map[string]any {
+	t.Helper()
+	found := make(map[string]map[string]any)
+	for _, o := range parse(t, text) {
+		if o.GetKind() != "PrometheusRule" {
+			continue
+		}
+		groups, _, err := unstructured.NestedSlice(o.Object, "spec", "groups")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, group := range groups {
+			for _, entry := range group.(map[string]any)["rules"].([]any) {
+				rule := entry.(map[string]any)
+				for _, kind := range []string{"alert", "record"} {
+					if name, ok := rule[kind]; ok {
+						found[name.(string)] = rule
+					}
+				}
+			}
+		}
+	}
+	return found
+}
+
+// TestDependency has a chart that depends on this one, which then gets values
+// that are not its own.
+func TestDependency(t *testing.T) {
+	inBoth(t, func(t *testing.T, helm string) {
+		parent := t.TempDir()
+		for file, text := range map[string]string{
+			"Chart.yaml": "apiVersion: v2\nname: parent\nversion: 1.0.0\ndependencies:\n" +
+				"- {name: helm-state-metrics, version: 0.1.0, condition: helm-state-metrics.enabled}\n",
+			"values.yaml": "global: {registry: example}\nhelm-state-metrics: {enabled: true, history: true}\n",
+		} {
+			if err := os.WriteFile(filepath.Join(parent, file), []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.CopyFS(filepath.Join(parent, "charts", name), os.DirFS(chart)); err != nil {
+			t.Fatal(err)
+		}
+		text, err := run(helm, "template", "monitoring", parent, "--kube-version=1.25.0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := "name: monitoring-helm-state-metrics\n"; !strings.Contains(text, want) || !strings.Contains(text, "--history") {
+			t.Errorf("the exporter is not as the parent wants it:\n%s", text)
+		}
+	})
+}
+
+// TestImage names images by tag and by digest.
+func TestImage(t *testing.T) {
+	for values, want := range map[string]string{
+		"":                                     "helm-state-metrics:0.1.0",
+		"image.tag=v9":                         "helm-state-metrics:v9",
+		"image.repository=example.test/h":      "example.test/h:0.1.0",
+		"image.tag=v9,image.digest=sha256:abc": "helm-state-metrics@sha256:abc",
+	} {
+		inBoth(t, func(t *testing.T, helm string) {
+			if text := mustTemplate(t, helm, "--set="+values); !strings.Contains(text, fmt.Sprintf("image: %q\n", want)) {
+				t.Errorf("%s: there is no image %q in:\n%s", values, want, text)
+			}
+		})
+	}
+}
