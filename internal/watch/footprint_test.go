@@ -103,7 +103,7 @@ func object(i int) *metav1.PartialObjectMetadata {
 
 func payloadOf(i int) release.Payload {
 	at := time.Unix(1_790_000_000+int64(i), 0).UTC()
-	return release.Payload{Bytes: 20_000 + i%50_000, Head: release.Head{
+	return release.Payload{Bytes: 20_000 + i%50_000, Read: at, ResourceVersion: fmt.Sprint(1_000_000 + i), Head: release.Head{
 		FirstDeployed: at, LastDeployed: at, Description: strings.Clone("Upgrade complete"),
 		Chart: release.Chart{
 			Name: fmt.Sprintf("chart-%d", i%61), Version: fmt.Sprintf("1.%d.0", i%20), AppVersion: fmt.Sprintf("v2.%d", i%20),

@@ -2,7 +2,9 @@ package watch
 
 import (
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 
 	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
 )
@@ -66,29 +68,65 @@ func (w *Watcher) absence(key release.Key) string {
 		return "This namespace is not watched: --namespaces does not name it."
 	case slices.Contains(w.cfg.DeniedNamespaces, key.Namespace):
 		return "This namespace is left out by --namespaces-denylist."
-	case w.cfg.History:
-		return "Helm has no record of it here."
+	}
+	absence := fmt.Sprintf("No record of it is in the %s of this namespace", every(w.cfg.Storages, " and "))
+	if w.cfg.History {
+		return absence + "."
 	}
 	if _, orphaned := w.orphans.orphans[key]; orphaned {
 		return "Its last record that is not superseded has gone. Whether superseded ones remain is being looked up."
 	}
-	return "Helm has no record of it here, or only superseded ones, which are tracked with --history alone."
+	return absence + ", or only superseded ones, which are tracked with --history alone."
 }
+
+func every[S ~string](list []S, between string) string {
+	var b strings.Builder
+	for i, s := range list {
+		if i > 0 {
+			b.WriteString(between)
+		}
+		b.WriteString(string(s))
+	}
+	return b.String()
+}
+
+// maxNamed is how many of a kind Problems names: a missing rule concerns all
+// namespaces at once.
+const maxNamed = 5
 
 // Problems returns what stands in the way of the whole view right now: watches
 // that fail, and payloads that must not be read.
 func (w *Watcher) Problems() []error {
 	var problems []error
+	failing := 0
 	for _, s := range w.sources {
-		if err := s.lastFailure(); err != nil {
+		err := s.lastFailure()
+		if err == nil {
+			continue
+		}
+		if failing++; failing <= maxNamed {
 			problems = append(problems, fmt.Errorf("what is shown may be old: %w", err))
 		}
+	}
+	if failing > maxNamed {
+		problems = append(problems, fmt.Errorf("what is shown may be old: %d more watches fail", failing-maxNamed))
 	}
 	if w.fetcher == nil {
 		return problems
 	}
+	namespaces := make(map[release.Storage][]string)
 	for _, g := range w.fetcher.barred.list() {
-		problems = append(problems, fmt.Errorf("charts and versions are not known: payloads in %s of namespace %q must not be read; grant the verb get", g.storage, g.namespace))
+		namespaces[g.storage] = append(namespaces[g.storage], g.namespace)
+	}
+	for _, storage := range slices.Sorted(maps.Keys(namespaces)) {
+		names := namespaces[storage]
+		more := ""
+		if len(names) > maxNamed {
+			more = fmt.Sprintf(" and %d more", len(names)-maxNamed)
+			names = names[:maxNamed]
+		}
+		problems = append(problems, fmt.Errorf("new payloads in %s of %s%s must not be read, so charts and versions stay unknown; grant the verb get",
+			storage, every(names, ", "), more))
 	}
 	return problems
 }

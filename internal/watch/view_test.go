@@ -104,7 +104,7 @@ func TestReleaseTellsWhyItsPayloadIsNotRead(t *testing.T) {
 		want, problem string
 	}{
 		"an error that may pass": {http.StatusInternalServerError, "fetch secrets ns/sh.helm.release.v1.a.v1", "[]"},
-		"a rule that is missing": {http.StatusForbidden, "fetch secrets ns/sh.helm.release.v1.", `payloads in secrets of namespace "ns" must not be read`},
+		"a rule that is missing": {http.StatusForbidden, "fetch secrets ns/sh.helm.release.v1.", `new payloads in secrets of ns must not be read`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -140,7 +140,7 @@ func TestReleaseTellsWhyItIsNotShown(t *testing.T) {
 		"a namespace that is not watched": {func(cfg *watch.Config) { cfg.Namespaces = []string{"ns"} }, "elsewhere", "--namespaces"},
 		"a namespace that is denied":      {func(cfg *watch.Config) { cfg.DeniedNamespaces = []string{"elsewhere"} }, "elsewhere", "--namespaces-denylist"},
 		"no record":                       {func(*watch.Config) {}, "ns", "or only superseded ones"},
-		"no record in the whole history":  {func(cfg *watch.Config) { cfg.History = true }, "ns", "Helm has no record of it here."},
+		"no record in the whole history":  {func(cfg *watch.Config) { cfg.History = true }, "ns", "No record of it is in the secrets of this namespace."},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -167,6 +167,32 @@ func TestReleaseWhoseLastRecordWentIsLookedFor(t *testing.T) {
 		d, _ := w.Release(release.Key{Namespace: "ns", Name: "a"})
 		if d.Shown != nil || !strings.Contains(d.Absence, "is being looked up") {
 			t.Errorf("got %+v", d)
+		}
+	})
+}
+
+// TestReleasesDoNotMissAChange lists while changes come, and looks whether the
+// last of them is in a list that is made afterwards.
+func TestReleasesDoNotMissAChange(t *testing.T) {
+	c := newCluster(t)
+	for i := range 3_000 {
+		c.write(fmt.Sprintf("other-%d", i), 1, release.Deployed, fmt.Sprint(i), "one")
+	}
+	synctest.Test(t, func(t *testing.T) {
+		c.t = t
+		w := c.start(func(cfg *watch.Config) { cfg.FetchConcurrency = 0 })
+		for i := range 50 {
+			listing := make(chan struct{})
+			go func() {
+				defer close(listing)
+				_, _ = w.Releases()
+			}()
+			c.write("a", i+1, release.Deployed, fmt.Sprint("a", i), "one")
+			<-listing
+			synctest.Wait()
+			if got := w.listed(t); !strings.HasPrefix(got, fmt.Sprintf("a:%d ", i+1)) {
+				t.Fatalf("after change %d the list begins with %.20s", i+1, got)
+			}
 		}
 	})
 }

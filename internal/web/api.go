@@ -25,7 +25,7 @@ const (
 	reasonMethod   = "method_not_allowed"
 )
 
-// apiRelease is a release as the API tells it. docs/api.md documents the
+// apiRelease is a release as the API tells it. docs/pages.md documents the
 // fields; they are only ever added to.
 type apiRelease struct {
 	Namespace        string         `json:"namespace"`
@@ -52,9 +52,12 @@ type apiDetail struct {
 	apiRelease
 	HeadRead time.Time `json:"headRead,omitzero"`
 	// ModifiedSinceRead says that what the head tells may be outdated.
-	ModifiedSinceRead bool          `json:"modifiedSinceRead,omitempty"`
-	Revisions         []apiRevision `json:"revisions"`
-	Notes             []string      `json:"notes"`
+	ModifiedSinceRead bool `json:"modifiedSinceRead,omitempty"`
+	// HeadError is the last error of reading a pending head.
+	HeadError   string        `json:"headError,omitempty"`
+	HeadErrorAt time.Time     `json:"headErrorAt,omitzero"`
+	Revisions   []apiRevision `json:"revisions"`
+	Notes       []string      `json:"notes"`
 }
 
 type apiRevision struct {
@@ -75,21 +78,35 @@ func toAPI(r *release.Release, reads bool) apiRelease {
 	a := apiRelease{
 		Namespace: r.Namespace, Name: r.Name, Status: r.Newest.Status,
 		Revision: r.Newest.Number, DeployedRevision: r.Deployed,
-		Created: r.Newest.Created, Modified: r.Newest.Modified,
+		Created: told(r.Newest.Created), Modified: told(r.Newest.Modified),
 		Head: stateOfHead(r, reads), HeadProblem: payload(r).Problem, PayloadBytes: payload(r).Bytes,
 	}
 	if chart, ok := r.Chart(); ok {
 		h := r.Payload.Head
 		a.Chart, a.ChartVersion, a.AppVersion, a.Deprecated = chart.Name, chart.Version, chart.AppVersion, chart.Deprecated
-		a.FirstDeployed, a.LastDeployed, a.Description = h.FirstDeployed, h.LastDeployed, h.Description
+		a.FirstDeployed, a.LastDeployed, a.Description = told(h.FirstDeployed), told(h.LastDeployed), h.Description
 	}
 	return a
+}
+
+// told leaves out a time that JSON has no form for: anybody can write one into
+// a record, and it must not break the answer about all others.
+func told(t time.Time) time.Time {
+	if year := t.Year(); year < 1 || year > 9999 {
+		return time.Time{}
+	}
+	return t
 }
 
 // apiList answers with the releases that a query wants, one after the other,
 // so that it holds one of them at a time.
 func (p *pages) apiList(w http.ResponseWriter, req *http.Request) {
-	q, after, limit, err := parseList(req.URL.Query())
+	v, err := questions(req)
+	if err != nil {
+		writeError(w, http.StatusBadRequest, reasonInvalid, err)
+		return
+	}
+	q, after, limit, err := parseList(v)
 	if err != nil {
 		writeError(w, http.StatusBadRequest, reasonInvalid, err)
 		return
@@ -107,7 +124,13 @@ func (p *pages) apiList(w http.ResponseWriter, req *http.Request) {
 	out := bufio.NewWriterSize(w, 16<<10)
 	defer out.Flush() // whoever reads is gone if this fails
 	one := json.NewEncoder(out)
-	_, _ = out.WriteString(`{"releases":[`)
+	_ = out.WriteByte('{')
+	if problems := p.source.Problems(); len(problems) > 0 {
+		_, _ = out.WriteString(`"problems":`)
+		_ = one.Encode(texts(problems))
+		_ = out.WriteByte(',')
+	}
+	_, _ = out.WriteString(`"releases":[`)
 	written := 0
 	var last release.Key
 	for _, r := range all[from:] {
@@ -129,13 +152,21 @@ func (p *pages) apiList(w http.ResponseWriter, req *http.Request) {
 	_, _ = out.WriteString("]}\n")
 }
 
+func texts(errs []error) []string {
+	all := make([]string, len(errs))
+	for i, err := range errs {
+		all[i] = err.Error()
+	}
+	return all
+}
+
 // parseList reads the parameters of a list: after is the key behind which it
 // begins, limit 0 if there is none.
 func parseList(v url.Values) (q query, after release.Key, limit int, err error) {
 	known := []string{"namespace", "status", "chart", "q", "limit", "continue"}
 	for _, name := range slices.Sorted(maps.Keys(v)) {
 		if !slices.Contains(known, name) {
-			return q, after, 0, fmt.Errorf("parameter %q is none of %s", cut(name), words(known))
+			return q, after, 0, fmt.Errorf("parameter %q is none of %s", cut(name), joined(known))
 		}
 	}
 	if q, err = parseQuery(v); err != nil {
@@ -177,8 +208,11 @@ func (p *pages) apiGet(w http.ResponseWriter, req *http.Request) {
 		apiRelease: toAPI(d.Shown, p.reads), Notes: notes(&d, p.reads, time.Now()),
 		HeadRead: payload(d.Shown).Read, ModifiedSinceRead: rewritten(d.Shown),
 	}
+	if d.Failure != nil {
+		answer.HeadError, answer.HeadErrorAt = d.Failure.Error, d.Failure.At
+	}
 	for _, r := range d.Revisions {
-		answer.Revisions = append(answer.Revisions, apiRevision{r.Number, r.Status, r.Storage, r.Object, r.Created, r.Modified})
+		answer.Revisions = append(answer.Revisions, apiRevision{r.Number, r.Status, r.Storage, r.Object, told(r.Created), told(r.Modified)})
 	}
 	writeJSON(w, http.StatusOK, answer)
 }

@@ -169,7 +169,7 @@ func TestAPIRelease(t *testing.T) {
   "Revision 4 is shown: it has the highest number of the 2 tracked in secrets.",
   "1 of its revisions are in another storage and not shown: Secrets win over ConfigMaps.",
   "The last operation failed. Revision 3 is still deployed.",
-  "Helm has written the record again since its payload was read, which happens once: the description and the payload's size are those of that moment, while chart and versions stay as they are."
+  "The record was written again since its payload was read, which happens once: the description and the payload's size are those of that moment, while chart and versions stay as they are."
  ]}`
 	if diff := cmp.Diff(parsed(t, want), parsed(t, got.body)); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
@@ -186,39 +186,71 @@ func parsed(t *testing.T, text string) any {
 }
 
 func TestAPITellsHowFarTheHeadIs(t *testing.T) {
-	waiting := unread("a", "waiting", release.Deployed)
+	waiting, bare := unread("a", "waiting", release.Deployed), known("a", "b", release.Deployed, "", "")
+	bare.Payload.Head.Chart = release.Chart{}
 	for name, tc := range map[string]struct {
 		release *release.Release
 		failure *release.Failure
+		never   bool // no payload is ever read
 		head    string
 		problem string
+		chart   string
 		note    string
 	}{
-		"read":             {known("a", "b", release.Deployed, "web", "1.0.0"), nil, "decoded", "", "only one tracked"},
-		"not yet read":     {waiting, nil, "pending", "", "about to be read"},
-		"failing":          {waiting, &release.Failure{At: at(1), Error: "connection refused"}, "pending", "", "tried again; until then helm_release_info and helm_release_updated are absent. The error: connection refused"},
-		"not decodable":    {undecodable("a", "b"), nil, "undecodable", "gzip", "cannot be decoded (gzip)"},
-		"without metadata": {known("a", "b", release.Deployed, "", ""), nil, "decoded", "", ""},
+		"read":             {release: known("a", "b", release.Deployed, "web", "1.0.0"), head: "decoded", chart: "web", note: "only one tracked"},
+		"not yet read":     {release: waiting, head: "pending", note: "about to be read"},
+		"never read":       {release: waiting, never: true, head: "not_read", note: "--payload=never"},
+		"failing":          {release: waiting, failure: &release.Failure{At: at(1), Error: "connection refused"}, head: "pending", note: "tried again; until then helm_release_info and helm_release_updated are absent. The error: connection refused"},
+		"not decodable":    {release: undecodable("a", "b"), head: "undecodable", problem: "gzip", note: "cannot be decoded (gzip)"},
+		"without metadata": {release: bare, head: "decoded", chart: "MISSING", note: "hence MISSING"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if name == "without metadata" {
-				tc.release.Payload.Head.Chart, tc.note = release.Chart{}, "MISSING"
-			}
 			f := &fake{details: map[release.Key]release.Detail{{Namespace: "a", Name: "b"}: {
 				Shown: tc.release, Revisions: []*release.Revision{tc.release.Newest}, Failure: tc.failure,
 			}}}
-			got := ask(routes(t, f), http.MethodGet, "/api/v1/releases/a/b")
+			handler := routes(t, f)
+			if tc.never {
+				handler = routesWithoutPayloads(t, f)
+			}
+			got := ask(handler, http.MethodGet, "/api/v1/releases/a/b")
 			var answer struct {
-				Head, HeadProblem, Chart string
-				Notes                    []string
+				Head, HeadProblem, HeadError, Chart string
+				Notes                               []string
 			}
 			if err := json.Unmarshal([]byte(got.body), &answer); err != nil {
 				t.Fatal(err)
 			}
-			if answer.Head != tc.head || answer.HeadProblem != tc.problem || !strings.Contains(strings.Join(answer.Notes, "\n"), tc.note) {
+			if answer.Head != tc.head || answer.HeadProblem != tc.problem || answer.Chart != tc.chart || (answer.HeadError != "") != (tc.failure != nil) || !strings.Contains(strings.Join(answer.Notes, "\n"), tc.note) {
 				t.Errorf("got %+v", answer)
 			}
 		})
+	}
+}
+
+func TestATimeThatJSONHasNoFormForHarmsNobody(t *testing.T) {
+	odd := known("shop", "cart", release.Deployed, "web", "1.9.0")
+	odd.Newest.Modified = time.Date(12_345, 1, 1, 0, 0, 0, 0, time.UTC)
+	odd.Payload.Head.FirstDeployed = time.Date(-1, 1, 1, 0, 0, 0, 0, time.UTC)
+	odd.Payload.Head.LastDeployed = time.Date(9999, 12, 31, 23, 59, 59, 0, time.FixedZone("", -3600)).UTC()
+	f := &fake{}
+	f.set(odd, known("shop", "front", release.Deployed, "web", "1.10.0"))
+	handler := routes(t, f)
+	if list, _ := names(t, ask(handler, http.MethodGet, "/api/v1/releases").body); len(list) != 2 {
+		t.Errorf("got %q", list)
+	}
+	for _, path := range []string{"/api/v1/releases/shop/cart", "/releases/shop/cart", "/"} {
+		if got := ask(handler, http.MethodGet, path); got.status != http.StatusOK || !strings.Contains(got.body, "cart") {
+			t.Errorf("%s: %d %q", path, got.status, got.body)
+		}
+	}
+}
+
+func TestAPIListTellsOfProblems(t *testing.T) {
+	f := several()
+	f.problems = []error{errAwaited}
+	body := ask(routes(t, f), http.MethodGet, "/api/v1/releases?status=uninstalled").body
+	if diff := cmp.Diff(parsed(t, `{"problems":["`+errAwaited.Error()+`"],"releases":[]}`), parsed(t, body)); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
 	}
 }
 
@@ -235,8 +267,12 @@ func TestAPIRefuses(t *testing.T) {
 		"a limit of nothing":               {several(), "GET", "/api/v1/releases?limit=0", 400, "invalid", "limit"},
 		"a continue of somebody else":      {several(), "GET", "/api/v1/releases?continue=%25", 400, "invalid", "continue"},
 		"a parameter that there is not":    {several(), "GET", "/api/v1/releases?name=cart", 400, "invalid", `parameter "name" is none of namespace, status, chart, q, limit, continue`},
-		"a text without end":               {several(), "GET", "/api/v1/releases?q=" + strings.Repeat("x", 300), 400, "invalid", "q is longer than 256 bytes"},
-		"a release that there is not":      {several(), "GET", "/api/v1/releases/shop/nothing", 404, "not_found", "no release shop/nothing: Helm has no record of it here."},
+		"a question without end":           {several(), "GET", "/api/v1/releases?q=" + strings.Repeat("x", 5_000), 400, "invalid", "the query is longer than 4096 bytes"},
+		"more words than anybody types":    {several(), "GET", "/api/v1/releases?q=" + strings.Repeat("x+", 20), 400, "invalid", "q has more than 16 words"},
+		"half a parameter":                 {several(), "GET", "/api/v1/releases?status=failed;namespace=shop", 400, "invalid", "the query cannot be read"},
+		"an escape that is none":           {several(), "GET", "/api/v1/releases?q=%zz", 400, "invalid", "the query cannot be read"},
+		"two limits":                       {several(), "GET", "/api/v1/releases?limit=1&limit=2", 400, "invalid", `parameter "limit" is given more than once`},
+		"a release that there is not":      {several(), "GET", "/api/v1/releases/shop/nothing", 404, "not_found", "no release shop/nothing: No record of it is in the secrets of this namespace."},
 		"a path that there is not":         {several(), "GET", "/api/v2/releases", 404, "not_found", "/api/v1/releases"},
 		"a list before there is one":       {waiting, "GET", "/api/v1/releases", 503, "not_ready", errAwaited.Error()},
 		"a release before there is one":    {waiting, "GET", "/api/v1/releases/shop/cart", 503, "not_ready", errAwaited.Error()},

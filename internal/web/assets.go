@@ -23,7 +23,7 @@ func asset(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	sum := sha256.Sum256(content)
-	w.Header().Set("ETag", fmt.Sprintf("%q", hex.EncodeToString(sum[:8])))
+	w.Header().Set("ETag", fmt.Sprintf("W/%q", hex.EncodeToString(sum[:8]))) // weak: compressed or not
 	w.Header().Set("Cache-Control", "no-cache")
 	http.ServeContent(w, req, name, time.Time{}, bytes.NewReader(content))
 }
@@ -34,7 +34,8 @@ const contentSecurityPolicy = "default-src 'none'; style-src 'self'; script-src 
 	"form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 
 // guarded adds the headers that every answer for people and programs has.
-// Nothing of it is to be kept: it is about other people's releases.
+// Nothing is to be kept of what is about other people's releases, which is all
+// but the assets.
 func guarded(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		h := w.Header()

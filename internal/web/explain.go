@@ -76,7 +76,7 @@ func aboutStatus(r *release.Release, now time.Time) string {
 	case release.Uninstalled:
 		return "It was uninstalled with --keep-history."
 	case release.Superseded:
-		return "Only superseded revisions are left."
+		return "Its newest revision is superseded. " + rest
 	}
 	return "Its status label is missing, or none that Helm knows."
 }
@@ -101,7 +101,7 @@ func aboutHead(d *release.Detail, reads bool) []string {
 		all = append(all, "Its chart has no metadata, hence MISSING.")
 	}
 	if rewritten(r) {
-		all = append(all, "Helm has written the record again since its payload was read, which happens once: the description and the payload's size are those of that moment, while chart and versions stay as they are.")
+		all = append(all, "The record was written again since its payload was read, which happens once: the description and the payload's size are those of that moment, while chart and versions stay as they are.")
 	}
 	return all
 }

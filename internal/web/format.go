@@ -19,10 +19,10 @@ func ago(t, now time.Time) string {
 	switch {
 	case t.IsZero():
 		return ""
-	case d < 0:
+	case d < -time.Minute:
 		return "in the future"
-	case d < time.Minute:
-		return fmt.Sprintf("%d s ago", d/time.Second)
+	case d < time.Minute: // a little ahead is another machine's clock
+		return fmt.Sprintf("%d s ago", max(d, 0)/time.Second)
 	case d < time.Hour:
 		return fmt.Sprintf("%d min ago", d/time.Minute)
 	case d < 48*time.Hour:
@@ -46,4 +46,4 @@ func size(n int) string {
 }
 
 // isLarge reports whether a payload is near the limit.
-func isLarge(n int) bool { return n > payloadLimit/100*80 }
+func isLarge(n int) bool { return n > payloadLimit*8/10 }

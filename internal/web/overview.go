@@ -1,11 +1,9 @@
 package web
 
 import (
-	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -80,33 +78,9 @@ type row struct {
 	Large       bool
 }
 
-// params are the parameters of a page's URL.
-type params url.Values
-
-// with returns the URL of the same page with one parameter changed, from its
-// first page on.
-func (p params) with(key string, values ...string) string {
-	changed := url.Values{}
-	for k, v := range p {
-		if k != "page" {
-			changed[k] = v
-		}
-	}
-	if changed[key] = values; len(values) == 0 {
-		delete(changed, key)
-	}
-	return "?" + changed.Encode()
-}
-
 // overview answers with the status page.
 func (p *pages) overview(w http.ResponseWriter, req *http.Request) {
-	given := req.URL.Query()
-	q, err := parseQuery(given)
-	if err != nil {
-		p.message(w, "", http.StatusBadRequest, "This address asks for something that there is not", err.Error())
-		return
-	}
-	order, sorted, err := parseSort(given.Get("sort"))
+	given, q, order, err := parseOverview(req)
 	if err != nil {
 		p.message(w, "", http.StatusBadRequest, "This address asks for something that there is not", err.Error())
 		return
@@ -123,8 +97,8 @@ func (p *pages) overview(w http.ResponseWriter, req *http.Request) {
 	}
 	here := clean(given)
 	wanted, counts := selected(all, &q)
-	slices.SortFunc(wanted, order)
-	view.Statuses, view.Columns = facets(counts, &q, here), headers(sorted, here)
+	slices.SortFunc(wanted, order.compare)
+	view.Statuses, view.Columns = facets(counts, &q, here), headers(order, here)
 	view.paginate(len(wanted), given.Get("page"), here)
 	now := time.Now()
 	for _, r := range wanted[max(view.From-1, 0):view.To] {
@@ -133,17 +107,15 @@ func (p *pages) overview(w http.ResponseWriter, req *http.Request) {
 	p.render(w, http.StatusOK, "overview.html", view)
 }
 
-// clean keeps the parameters that the page knows, without empty ones.
-func clean(given url.Values) params {
-	here := params{}
-	for _, key := range []string{"namespace", "status", "chart", "q", "sort"} {
-		for _, value := range given[key] {
-			if value != "" {
-				here[key] = append(here[key], value)
-			}
-		}
+func parseOverview(req *http.Request) (given url.Values, q query, o order, err error) {
+	if given, err = questions(req); err != nil {
+		return given, q, o, err
 	}
-	return here
+	if q, err = parseQuery(given); err != nil {
+		return given, q, o, err
+	}
+	o, err = parseSort(given.Get("sort"))
+	return given, q, o, err
 }
 
 // selected returns the releases that a query wants, and how many there would
@@ -160,89 +132,6 @@ func selected(all []*release.Release, q *query) (wanted []*release.Release, coun
 		}
 	}
 	return wanted, counts
-}
-
-// parseSort reads the name of a column, with a minus in front for the reverse
-// order. Nothing means: what asks for attention first.
-func parseSort(s string) (order func(a, b *release.Release) int, sorted string, err error) {
-	if s == "" {
-		s = "status"
-	}
-	key, reverse := strings.CutPrefix(s, "-")
-	for _, c := range columns() {
-		if c.key != key {
-			continue
-		}
-		return func(a, b *release.Release) int {
-			n := c.compare(a, b)
-			if reverse {
-				n = -n
-			}
-			if n == 0 {
-				return a.Compare(b.Key)
-			}
-			return n
-		}, s, nil
-	}
-	return nil, "", fmt.Errorf("there is no column %q to sort by", cut(key))
-}
-
-// facets returns the statuses that there are releases of, or that are filtered
-// by.
-func facets(counts map[release.Status]int, q *query, here params) []facet {
-	var all []facet
-	for _, status := range release.Statuses() {
-		on := slices.Contains(q.statuses, status)
-		if counts[status] == 0 && !on {
-			continue
-		}
-		var then []string
-		for _, other := range q.statuses {
-			if other != status {
-				then = append(then, string(other))
-			}
-		}
-		if !on {
-			then = append(then, string(status))
-		}
-		all = append(all, facet{status, counts[status], on, here.with("status", then...)})
-	}
-	return all
-}
-
-func headers(sorted string, here params) []header {
-	all := make([]header, 0, len(columns()))
-	for _, c := range columns() {
-		h := header{Key: c.key, Title: c.title, URL: here.with("sort", c.key)}
-		switch sorted {
-		case c.key:
-			h.Sorted, h.URL = "ascending", here.with("sort", "-"+c.key)
-		case "-" + c.key:
-			h.Sorted = "descending"
-		}
-		all = append(all, h)
-	}
-	return all
-}
-
-// paginate sets which of the matched releases are shown: those of the asked
-// page, or of the one that is nearest to it.
-func (v *overview) paginate(matched int, asked string, here params) {
-	page, err := strconv.Atoi(asked)
-	last := max((matched+pageSize-1)/pageSize, 1)
-	if err != nil {
-		page = 1
-	}
-	page = min(max(page, 1), last)
-	v.Matched = matched
-	v.From, v.To = min((page-1)*pageSize+1, matched), min(page*pageSize, matched)
-	to := func(n int) string { return here.with("page", strconv.Itoa(n)) }
-	if page > 1 {
-		v.First, v.Previous = to(1), to(page-1)
-	}
-	if page < last {
-		v.Next, v.Last = to(page+1), to(last)
-	}
 }
 
 // namespaces returns the first namespaces that have releases.

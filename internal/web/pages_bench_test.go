@@ -18,7 +18,11 @@ type counter struct {
 }
 
 func (c *counter) Header() http.Header { return c.header }
-func (c *counter) WriteHeader(int)     {}
+func (c *counter) WriteHeader(status int) {
+	if status != http.StatusOK {
+		panic(status)
+	}
+}
 func (c *counter) Write(p []byte) (int, error) {
 	c.bytes += len(p)
 	return len(p), nil

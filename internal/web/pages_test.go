@@ -69,19 +69,25 @@ func TestOverviewCountsByStatusWhatTheOtherFiltersLeave(t *testing.T) {
 	}
 }
 
-func TestOverviewOfManyReleasesComesInPages(t *testing.T) {
-	all := sorted(fleet.Of(many))
-	handler := routes(t, &fake{releases: all})
+func TestAPageOfManyReleasesIsSmall(t *testing.T) {
+	handler := routes(t, &fake{releases: sorted(fleet.Of(many))})
+	for _, path := range []string{"/", "/?page=57&sort=-updated&q=a&status=deployed,failed"} {
+		if got := ask(handler, http.MethodGet, path); len(got.body) > maxPageBytes || len(strings.Fields(shown(got.body))) != 100 {
+			t.Errorf("%s has %d bytes, want at most %d", path, len(got.body), maxPageBytes)
+		}
+	}
+}
+
+func TestOverviewComesInPages(t *testing.T) {
+	const several = 1_050
+	handler := routes(t, &fake{releases: sorted(fleet.Of(several))})
 	seen := make(map[string]bool)
 	next := "?sort=namespace"
 	for pages := 0; next != ""; pages++ {
-		if pages > many/100 {
+		if pages > several/100 {
 			t.Fatal("the pages do not end")
 		}
 		page := ask(handler, http.MethodGet, "/"+next).body
-		if len(page) > maxPageBytes {
-			t.Fatalf("page %d has %d bytes, want at most %d", pages, len(page), maxPageBytes)
-		}
 		for name := range strings.FieldsSeq(shown(page)) {
 			seen[name] = true
 		}
@@ -90,8 +96,8 @@ func TestOverviewOfManyReleasesComesInPages(t *testing.T) {
 			next = strings.ReplaceAll(m[1], "&amp;", "&")
 		}
 	}
-	if len(seen) != many {
-		t.Errorf("%d releases on all pages, want %d", len(seen), many)
+	if len(seen) != several {
+		t.Errorf("%d releases on all pages, want %d", len(seen), several)
 	}
 }
 
@@ -132,6 +138,8 @@ func TestListOfManyIsStreamed(t *testing.T) {
 
 func TestPagesSayWhatIsWrong(t *testing.T) {
 	f := several()
+	f.set(append(f.releases, unread("legacy", "old", release.Superseded), unread("legacy", "kept", release.Uninstalled),
+		unread("legacy", "going", release.Uninstalling), unread("legacy", "odd", release.Unknown))...)
 	f.problems = []error{errors.New("what is shown may be old: cannot watch")}
 	for name, tc := range map[string]struct {
 		source *fake
@@ -147,9 +155,14 @@ func TestPagesSayWhatIsWrong(t *testing.T) {
 		"not ready, one release":         {&fake{awaited: errAwaited}, "/releases/a/b", 503, errAwaited.Error()},
 		"a status that there is not":     {f, "/?status=broken", 400, "status &#34;broken&#34; is none of"},
 		"a column that there is not":     {f, "/?sort=size2", 400, "no column"},
-		"a release that there is not":    {f, "/releases/shop/nothing", 404, "Helm has no record of it here."},
+		"a release that there is not":    {f, "/releases/shop/nothing", 404, "No record of it is in the secrets of this namespace."},
 		"a failed release":               {f, "/releases/shop/cart", 200, "The last operation failed. No tracked revision is deployed."},
 		"a pending release":              {f, "/releases/payments/import", 200, "its client was killed"},
+		"a superseded release":           {f, "/releases/legacy/old", 200, "Its newest revision is superseded. No tracked revision is deployed."},
+		"an uninstalled release":         {f, "/releases/legacy/kept", 200, "uninstalled with --keep-history"},
+		"a release on its way out":       {f, "/releases/legacy/going", 200, "It is being uninstalled"},
+		"a release of no known status":   {f, "/releases/legacy/odd", 200, "Its status label is missing, or none that Helm knows."},
+		"a question that is none":        {f, "/?status=failed;namespace=shop", 400, "the query cannot be read"},
 		"an unreadable release":          {f, "/releases/legacy/wiki", 200, "cannot be decoded (gzip)"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -207,8 +220,24 @@ func TestAssets(t *testing.T) {
 			t.Errorf("%s: %d %v", name, got.status, got.header)
 		}
 	}
-	if got := ask(handler, http.MethodGet, "/assets/..%2fpages.go"); got.status != http.StatusNotFound {
-		t.Errorf("a file that is no asset: %d", got.status)
+	if got := ask(handler, http.MethodGet, "/assets/none.css"); got.status != http.StatusNotFound {
+		t.Errorf("an asset that there is not: %d", got.status)
+	}
+}
+
+func TestAnAssetIsSentOnce(t *testing.T) {
+	handler := routes(t, several())
+	first := askGzip(handler, "/assets/style.css")
+	tag := first.header.Get("ETag")
+	if first.header.Get("Content-Encoding") != "gzip" || !strings.HasPrefix(tag, "W/") {
+		t.Errorf("the tag of a compressed answer is %q, and must be weak", tag)
+	}
+	again := httptest.NewRequest(http.MethodGet, "/assets/style.css", nil)
+	again.Header.Set("If-None-Match", tag)
+	recorder := httptest.NewRecorder()
+	handler.ServeHTTP(recorder, again)
+	if recorder.Code != http.StatusNotModified || recorder.Body.Len() != 0 {
+		t.Errorf("%d with %d bytes", recorder.Code, recorder.Body.Len())
 	}
 }
 

@@ -146,6 +146,11 @@ func routes(cfg Config) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
+	// Like a scrape: every browser and most programs take gzip.
+	compressed, err := gzhttp.NewWrapper(gzhttp.EnableZstd(false))
+	if err != nil {
+		return nil, fmt.Errorf("compression: %w", err)
+	}
 	mux := http.NewServeMux()
 	for pattern, handler := range map[string]http.HandlerFunc{
 		"GET /{$}":                                pages.overview,
@@ -155,7 +160,7 @@ func routes(cfg Config) (http.Handler, error) {
 		"/api/":              apiElse,
 		"GET /assets/{name}": asset,
 	} {
-		mux.Handle(pattern, guarded(gzhttp.GzipHandler(handler)))
+		mux.Handle(pattern, guarded(compressed(handler)))
 	}
 	mux.Handle("GET /metrics", cfg.Metrics)
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) {

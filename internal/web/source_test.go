@@ -34,7 +34,7 @@ func (f *fake) Release(key release.Key) (release.Detail, error) {
 	}
 	i := slices.IndexFunc(f.releases, func(r *release.Release) bool { return r.Key == key })
 	if i < 0 {
-		return release.Detail{Key: key, Absence: "Helm has no record of it here."}, nil
+		return release.Detail{Key: key, Absence: "No record of it is in the secrets of this namespace."}, nil
 	}
 	r := f.releases[i]
 	return release.Detail{Key: key, Shown: r, Revisions: []*release.Revision{r.Newest}}, nil
@@ -60,7 +60,18 @@ func sorted(releases []*release.Release) []*release.Release {
 // routes returns what a server with this source serves.
 func routes(tb testing.TB, source web.Source) http.Handler {
 	tb.Helper()
-	handler, err := web.Routes(web.Config{Releases: source, ReadsPayloads: true, Version: "1.2.3", Metrics: http.NotFoundHandler()})
+	return routesOf(tb, web.Config{Releases: source, ReadsPayloads: true})
+}
+
+func routesWithoutPayloads(tb testing.TB, source web.Source) http.Handler {
+	tb.Helper()
+	return routesOf(tb, web.Config{Releases: source})
+}
+
+func routesOf(tb testing.TB, cfg web.Config) http.Handler {
+	tb.Helper()
+	cfg.Version, cfg.Metrics = "1.2.3", http.NotFoundHandler()
+	handler, err := web.Routes(cfg)
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -12,12 +12,16 @@ async function refresh() {
   for (const [key, value] of [...query]) {
     if (value === "") query.delete(key);
   }
-  const url = query.size ? "?" + query : "./";
-  const answer = await fetch(url).catch(() => null);
-  if (!answer?.ok) return; // the button still works, and shows why
-  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-  if (mine !== asked) return; // an older answer came later
-  document.getElementById("results").replaceWith(page.getElementById("results"));
+  const url = query.toString() ? "?" + query : "./";
+  const text = await fetch(url).then(answer => answer.ok ? answer.text() : "", () => "").catch(() => "");
+  const page = new DOMParser().parseFromString(text, "text/html");
+  const results = page.getElementById("results");
+  // Without results the button still works, and shows why there are none. An
+  // older answer may come later than the one to a newer question.
+  if (!results || mine !== asked) return;
+  document.getElementById("results").replaceWith(results);
+  document.getElementById("count").replaceChildren(...page.getElementById("count").childNodes);
+  document.title = page.title;
   history.replaceState(null, "", url);
 }
 
@@ -30,8 +34,8 @@ if (form) {
 }
 
 function ago(seconds) {
-  if (seconds < 0) return "in the future";
-  if (seconds < 60) return Math.floor(seconds) + " s ago";
+  if (seconds < -60) return "in the future";
+  if (seconds < 60) return Math.floor(Math.max(seconds, 0)) + " s ago";
   if (seconds < 3600) return Math.floor(seconds / 60) + " min ago";
   if (seconds < 48 * 3600) return Math.floor(seconds / 3600) + " h ago";
   return Math.floor(seconds / 86400) + " d ago";
