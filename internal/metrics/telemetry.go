@@ -30,6 +30,7 @@ type Telemetry struct {
 	events       *prometheus.CounterVec
 	watchErrors  *prometheus.CounterVec
 	watchUp      *prometheus.GaugeVec
+	watchHeard   *prometheus.GaugeVec
 	mended       *prometheus.CounterVec
 	skipped      *prometheus.CounterVec
 	fetches      *prometheus.CounterVec
@@ -48,6 +49,7 @@ func NewTelemetry(reg prometheus.Registerer, w Words) (*Telemetry, error) {
 		events:       counters("watch_events_total", "Watch events received, the initial list included.", "storage", "type"),
 		watchErrors:  counters("watch_errors_total", "LIST and WATCH requests that failed.", "storage", "reason"),
 		watchUp:      prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: prefix + "watch_up", Help: "Whether the watch of a storage stands (1) or not (0), by namespace; an empty namespace is all of them."}, []string{"namespace", "storage"}),
+		watchHeard:   prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: prefix + "watch_last_event_timestamp_seconds", Help: "Unix time at which a watch was begun or its last event came, by namespace. Servers send a bookmark about every minute, so a much older time means that what is shown is stale."}, []string{"namespace", "storage"}),
 		mended:       counters("records_mended_total", "Records seen whose label was missing or odd, so that the object's name was used.", "label"),
 		skipped:      counters("records_skipped_total", "Records seen that are of no use and are not shown.", "reason"),
 		fetches:      counters("payload_fetches_total", "GETs of a payload.", "result"),
@@ -69,7 +71,7 @@ func NewTelemetry(reg prometheus.Registerer, w Words) (*Telemetry, error) {
 		t.isSkip[flaw] = true
 	}
 	for _, c := range []prometheus.Collector{
-		t.events, t.watchErrors, t.watchUp, t.mended, t.skipped,
+		t.events, t.watchErrors, t.watchUp, t.watchHeard, t.mended, t.skipped,
 		t.fetches, t.payloadBytes, t.fetchTime, t.decodeErrors, t.decodeTime,
 	} {
 		if err := reg.Register(c); err != nil {
@@ -112,6 +114,12 @@ func (t *Telemetry) WatchAlive(storage release.Storage, namespace string, alive 
 		up = 1
 	}
 	t.watchUp.WithLabelValues(namespace, string(storage)).Set(up)
+	t.watchHeard.WithLabelValues(namespace, string(storage)) // 0 until the first event
+}
+
+// WatchHeard notes that a watch was begun, or that an event of it came.
+func (t *Telemetry) WatchHeard(storage release.Storage, namespace string) {
+	t.watchHeard.WithLabelValues(namespace, string(storage)).SetToCurrentTime()
 }
 
 // WatchFailed counts a LIST or WATCH that failed.

@@ -267,6 +267,7 @@ func (w *watching) WatchEvent(_ release.Storage, eventType string) { w.count(eve
 func (w *watching) WatchAlive(_ release.Storage, _ string, alive bool) {
 	w.count(fmt.Sprintf("alive=%v", alive))
 }
+func (w *watching) WatchHeard(release.Storage, string)                   { w.count("heard") }
 func (w *watching) WatchFailed(_ release.Storage, reason string)         { w.count("watch " + reason) }
 func (w *watching) RecordFlawed(flaw string)                             { w.count(flaw) }
 func (w *watching) PayloadFetched(result string, _ int, _ time.Duration) { w.count("fetch " + result) }

@@ -6,9 +6,10 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 )
 
-// observedWatch passes the events of a watch on and reports its errors: one
-// that has begun tells them as events. It is no watch.Filter because that
-// waits for ever with an event that nobody takes once the watch is stopped.
+// observedWatch passes the events of a watch on and reports each: errors of a
+// watch that has begun are events, and so are the bookmarks that tell that it
+// lives. It is no watch.Filter because that waits for ever with an event that
+// nobody takes once the watch is stopped.
 type observedWatch struct {
 	watch.Interface
 	events  chan watch.Event
@@ -16,8 +17,8 @@ type observedWatch struct {
 	stop    sync.Once
 }
 
-// observeErrors takes a watch over; what it returns is to be stopped instead.
-func observeErrors(w watch.Interface, report func(watch.Event)) watch.Interface {
+// observe takes a watch over; what it returns is to be stopped instead.
+func observe(w watch.Interface, report func(watch.Event)) watch.Interface {
 	o := &observedWatch{Interface: w, events: make(chan watch.Event), stopped: make(chan struct{})}
 	go o.pass(report)
 	return o
@@ -26,9 +27,7 @@ func observeErrors(w watch.Interface, report func(watch.Event)) watch.Interface 
 func (o *observedWatch) pass(report func(watch.Event)) {
 	defer close(o.events)
 	for e := range o.Interface.ResultChan() {
-		if e.Type == watch.Error {
-			report(e)
-		}
+		report(e)
 		select {
 		case o.events <- e:
 		case <-o.stopped:

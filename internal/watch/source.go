@@ -85,8 +85,12 @@ func (s *source) build(transform cache.TransformFunc, handler cache.ResourceEven
 			if err != nil {
 				return nil, err
 			}
-			return observeErrors(w, func(e watch.Event) {
-				s.observe(ctx, "watch", apierrors.FromObject(e.Object))
+			return observe(w, func(e watch.Event) {
+				if e.Type == watch.Error {
+					s.observe(ctx, "watch", apierrors.FromObject(e.Object))
+					return
+				}
+				s.telemetry.WatchHeard(s.storage, s.namespace)
 			}), nil
 		},
 	}
@@ -140,6 +144,9 @@ func (s *source) observe(ctx context.Context, verb string, err error) {
 	s.failure, s.reason = err, reason
 	s.mu.Unlock()
 	s.telemetry.WatchAlive(s.storage, s.namespace, err == nil)
+	if err == nil {
+		s.telemetry.WatchHeard(s.storage, s.namespace)
+	}
 	switch {
 	case !changed:
 	case err == nil:

@@ -26,6 +26,9 @@ type Telemetry interface {
 	// WatchAlive says whether the watch of a storage in a namespace ("" is
 	// all of them) stands.
 	WatchAlive(storage release.Storage, namespace string, alive bool)
+	// WatchHeard says that a watch was begun, or that an event of it came:
+	// servers send a bookmark about every minute if nothing else.
+	WatchHeard(storage release.Storage, namespace string)
 	// WatchFailed counts a failed LIST or WATCH; the reason is one of
 	// ErrorReasons.
 	WatchFailed(storage release.Storage, reason string)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	apiwatch "k8s.io/apimachinery/pkg/watch"
 	clienttesting "k8s.io/client-go/testing"
@@ -213,7 +214,7 @@ func TestAListThatFailsIsNamedUntilItHeals(t *testing.T) {
 	})
 }
 
-func TestAnErrorWithinAWatchIsSeen(t *testing.T) {
+func TestWhatAWatchTellsIsSeen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t)
 		c.write("a", 1, release.Deployed, "a1", "one")
@@ -224,11 +225,18 @@ func TestAnErrorWithinAWatchIsSeen(t *testing.T) {
 		})
 		w := c.start()
 		w.expect(t, "alive=true", 1)
+		w.expect(t, "heard", 1)
+		first.Load().Action(apiwatch.Bookmark, &metav1.PartialObjectMetadata{
+			TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"}, ObjectMeta: metav1.ObjectMeta{ResourceVersion: "9"},
+		})
+		synctest.Wait()
+		w.expect(t, "heard", 2)
 		expired := apierrors.NewResourceExpired("too old").Status()
 		first.Load().Error(&expired)
 		advance(time.Minute)
 		w.expect(t, "watch expired", 1)
 		w.expect(t, "alive=false", 2) // before the start, and now
 		w.expect(t, "alive=true", 2)
+		w.expect(t, "heard", 3)
 	})
 }
