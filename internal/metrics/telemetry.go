@@ -49,7 +49,7 @@ func NewTelemetry(reg prometheus.Registerer, w Words) (*Telemetry, error) {
 		events:       counters("watch_events_total", "Watch events received, the initial list included.", "storage", "type"),
 		watchErrors:  counters("watch_errors_total", "LIST and WATCH requests that failed.", "storage", "reason"),
 		watchUp:      prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: prefix + "watch_up", Help: "Whether the watch of a storage stands (1) or not (0), by namespace; an empty namespace is all of them."}, []string{"namespace", "storage"}),
-		watchHeard:   prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: prefix + "watch_last_event_timestamp_seconds", Help: "Unix time at which a watch was begun or its last event came, by namespace. Servers send a bookmark about every minute, so a much older time means that what is shown is stale."}, []string{"namespace", "storage"}),
+		watchHeard:   prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: prefix + "watch_last_event_timestamp_seconds", Help: "Unix time at which a watch was begun or its last event came, by namespace. Servers send a bookmark every minute or two, so a much older time means that what is shown is stale."}, []string{"namespace", "storage"}),
 		mended:       counters("records_mended_total", "Records seen whose label was missing or odd, so that the object's name was used.", "label"),
 		skipped:      counters("records_skipped_total", "Records seen that are of no use and are not shown.", "reason"),
 		fetches:      counters("payload_fetches_total", "GETs of a payload.", "result"),

@@ -27,7 +27,7 @@ type Telemetry interface {
 	// all of them) stands.
 	WatchAlive(storage release.Storage, namespace string, alive bool)
 	// WatchHeard says that a watch was begun, or that an event of it came:
-	// servers send a bookmark about every minute if nothing else.
+	// servers send a bookmark every minute or two if nothing else.
 	WatchHeard(storage release.Storage, namespace string)
 	// WatchFailed counts a failed LIST or WATCH; the reason is one of
 	// ErrorReasons.

@@ -1,0 +1,160 @@
+package e2e_test
+
+import (
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// answers are what the queries of the dashboard have to return, by the titles
+// of their panels and the queries' letters.
+func (s seed) answers(t *testing.T) map[string]answer {
+	t.Helper()
+	all := s.answersAboutReleases(t)
+	maps.Copy(all, s.answersAboutCharts())
+	maps.Copy(all, s.answersAboutTheExporter())
+	return all
+}
+
+// total counts the releases of which something holds.
+func (s seed) total(holds func(fact) bool) answer {
+	return answer{series: tally(s.facts, func(f fact) (map[string]string, float64) {
+		if !holds(f) {
+			return nil, 0
+		}
+		return map[string]string{}, 1
+	})}
+}
+
+// each has one series for each release of which something holds.
+func (s seed) each(holds func(fact) bool, value func(fact) float64) answer {
+	return answer{series: tally(s.facts, func(f fact) (map[string]string, float64) {
+		if !holds(f) {
+			return nil, 0
+		}
+		return map[string]string{"namespace": f.Namespace, "name": f.Name}, value(f)
+	})}
+}
+
+func every(fact) bool         { return true }
+func failed(f fact) bool      { return f.Status == "failed" }
+func pending(f fact) bool     { return strings.HasPrefix(f.Status, "pending-") }
+func bad(f fact) bool         { return failed(f) || pending(f) }
+func badButRuns(f fact) bool  { return bad(f) && f.deployed > 0 }
+func hasNoRow(f fact) bool    { return strings.HasPrefix(f.Status, "uninstall") }
+func notDeployed(f fact) bool { return f.deployed == 0 }
+
+func revision(f fact) float64  { return float64(f.Revision) }
+func lastWrite(f fact) float64 { return 1000 * float64(f.record.modified().Unix()) }
+
+func (s seed) answersAboutReleases(t *testing.T) map[string]answer {
+	t.Helper()
+	byStatus := rows("status", map[string]float64{
+		"deployed": 0, "failed": 0, "pending-install": 0, "pending-rollback": 0, "pending-upgrade": 0,
+	}, nil)
+	withStatus := make(series)
+	for _, f := range s.facts {
+		if !hasNoRow(f) {
+			byStatus[seriesName("", map[string]string{"status": f.Status})]++
+		}
+		if bad(f) {
+			withStatus.add(1, "", map[string]string{"namespace": f.Namespace, "name": f.Name, "status": f.Status})
+		}
+	}
+	sizes := s.each(every, func(f fact) float64 { return float64(len(f.record.payload)) / (1 << 20) })
+	sizes.within = 512. / (1 << 20) // as sizeWhenRead
+	return map[string]answer{
+		"Releases/A":                     s.total(every),
+		"Failed/A":                       s.total(failed),
+		"Pending/A":                      s.total(pending),
+		"Hanging/A":                      s.total(pending),
+		"Without a deployed revision/A":  s.total(notDeployed),
+		"Releases by status/A":           {series: byStatus},
+		"Releases by status/B":           s.total(hasNoRow),
+		"Failing and pending releases/A": {series: withStatus},
+		"Failing and pending releases/B": s.each(bad, revision),
+		"Failing and pending releases/C": s.each(badButRuns, func(f fact) float64 { return float64(f.deployed) }),
+		"Failing and pending releases/D": s.each(bad, lastWrite),
+		"Failing and pending releases/E": s.versions(bad, "namespace", "name", "chart", "chart_version"),
+		"Recent changes/A":               s.each(every, lastWrite),
+		"Recent changes/B":               s.each(every, func(f fact) float64 { return 1000 * float64(f.Updated.unix(t)) }),
+		"Recent changes/C":               s.each(every, revision),
+		"Releases that changed/A":        s.total(every),
+		"Largest records/A":              sizes,
+		"Most stored revisions/A":        s.each(every, func(f fact) float64 { return float64(f.stored) }),
+	}
+}
+
+// versions counts releases by some labels of helm_release_info.
+func (s seed) versions(holds func(fact) bool, labels ...string) answer {
+	return answer{series: tally(s.facts, func(f fact) (map[string]string, float64) {
+		if !holds(f) {
+			return nil, 0
+		}
+		chart := chartVersion.FindStringSubmatch(f.Chart)
+		all := map[string]string{
+			"namespace": f.Namespace, "name": f.Name, "revision": strconv.Itoa(f.Revision),
+			"chart": chart[1], "chart_version": chart[2], "app_version": f.AppVersion,
+		}
+		maps.DeleteFunc(all, func(label, _ string) bool { return !slices.Contains(labels, label) })
+		return all, 1
+	})}
+}
+
+func (s seed) answersAboutCharts() map[string]answer {
+	dated := func(f fact) bool { return f.Name == "dated" }
+	return map[string]answer{
+		"Charts/A":                     {series: series{"": 4}},
+		"Charts and versions/A":        s.versions(every, "chart", "chart_version", "app_version"),
+		"Charts in several versions/A": {series: series{`{chart="web"}`: 2}},
+		"Where each version runs/A":    s.versions(every, "chart", "chart_version", "app_version", "namespace", "name", "revision"),
+		"Deprecated charts/A":          s.versions(dated, "namespace", "name", "chart", "chart_version"),
+	}
+}
+
+func (s seed) answersAboutTheExporter() map[string]answer {
+	zero := func(words string) map[string]float64 {
+		values := make(map[string]float64)
+		for _, word := range strings.Fields(words) {
+			values[word] = 0
+		}
+		return values
+	}
+	secrets := map[string]string{"storage": "secrets"}
+	// grows has these series, of which some are above 0 and the others at 0.
+	grows := func(all series, some ...string) answer {
+		return answer{holds: func(got series) bool {
+			for name := range all {
+				value, ok := got[name]
+				if !ok || value > 0 != slices.Contains(some, name) {
+					return false
+				}
+			}
+			return len(got) == len(all)
+		}}
+	}
+	// between is one series whose value is not known so well.
+	between := func(name string, low, high float64) answer {
+		return answer{holds: func(got series) bool { return len(got) == 1 && got[name] > low && got[name] < high }}
+	}
+	watches := rows("namespace", map[string]float64{s.shop.namespace: 1, s.team.namespace: 1}, secrets)
+	// Bookmarks come about every minute.
+	silence := rows("namespace", map[string]float64{s.shop.namespace: 60, s.team.namespace: 60}, secrets)
+	return map[string]answer{
+		"Exporters that answer/A":  {series: series{"": 1}},
+		"Payloads to be read/A":    {series: series{"": 0}},
+		"Watches/A":                {series: watches},
+		"Silence of the watches/A": {series: silence, within: 60},
+		"Watch events/A": grows(rows("type", zero("add update delete"), secrets),
+			`{storage="secrets",type="add"}`, `{storage="secrets",type="update"}`),
+		"Watch errors/A":                    {series: rows("reason", zero("expired forbidden other throttled unauthorized unavailable"), secrets)},
+		"Payload reads/A":                   grows(rows("result", zero("ok not_found forbidden error"), nil), `{result="ok"}`),
+		"Payloads that cannot be decoded/A": {series: rows("reason", zero("base64 empty gzip json limit no_payload truncated"), nil)},
+		"CPU/A":                             between("", 0, 2),
+		"Memory/A":                          between("process_resident_memory_bytes", 5e6, 5e8),
+		"Scrape duration/A":                 between("scrape_duration_seconds", 0, 1),
+		"Samples per scrape/A":              between("scrape_samples_scraped", 100, 1000),
+	}
+}

@@ -1,0 +1,145 @@
+// Package rules_test has promtool check the alert rules and run their unit
+// tests, which are the YAML files beside this one.
+package rules_test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/util/yaml"
+)
+
+var (
+	root     = filepath.Join("..", "..")
+	rules    = filepath.Join(root, "manifests", "chart", "helm-state-metrics", "files", "rules.yaml")
+	promtool = filepath.Join(root, "bin", "promtool")
+)
+
+func TestMain(m *testing.M) {
+	if _, err := os.Stat(promtool); err != nil {
+		_, _ = fmt.Fprintln(os.Stderr, "rules: bin/promtool is missing: run `make test`, which builds it")
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
+
+// run has promtool work on files, which Go is told of: it caches the outcome
+// of tests, and runs them again only when a file has changed that it saw them
+// look at.
+func run(t *testing.T, command string, files ...string) {
+	t.Helper()
+	args := strings.Fields(command)
+	for _, file := range append(files, rules) {
+		if _, err := os.Stat(file); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out, err := exec.CommandContext(t.Context(), promtool, append(args, files...)...).CombinedOutput()
+	if err != nil {
+		t.Errorf("promtool %s: %v\n%s", command, err, out)
+	}
+}
+
+func TestRulesAreValid(t *testing.T) {
+	run(t, "check rules --lint=all --lint-fatal", rules)
+}
+
+func TestUnits(t *testing.T) {
+	files, err := filepath.Glob("*.yaml")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("there are no unit tests: %v", err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(file, ".yaml"), func(t *testing.T) { run(t, "test rules", file) })
+	}
+}
+
+// alert is what is looked at of a rule.
+type alert struct {
+	Alert       string
+	Labels      map[string]string
+	Annotations map[string]string
+}
+
+func alerts(t *testing.T) []alert {
+	t.Helper()
+	text, err := os.ReadFile(rules)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var file struct{ Groups []struct{ Rules []alert } }
+	if err := yaml.Unmarshal(text, &file); err != nil {
+		t.Fatal(err)
+	}
+	var found []alert
+	for _, group := range file.Groups {
+		found = append(found, group.Rules...)
+	}
+	return slices.DeleteFunc(found, func(a alert) bool { return a.Alert == "" }) // the others record
+}
+
+func TestAlertsSayWhatPeopleNeed(t *testing.T) {
+	for _, a := range alerts(t) {
+		if !slices.Contains([]string{"critical", "warning", "info"}, a.Labels["severity"]) {
+			t.Errorf("the severity of %s is %q", a.Alert, a.Labels["severity"])
+		}
+		for _, annotation := range []string{"summary", "description"} {
+			if a.Annotations[annotation] == "" {
+				t.Errorf("%s has no %s", a.Alert, annotation)
+			}
+		}
+		want := "docs/runbook.md#" + strings.ToLower(a.Alert)
+		if diff := cmp.Diff(want, a.Annotations["runbook"]); diff != "" {
+			t.Errorf("the runbook of %s (-want +got):\n%s", a.Alert, diff)
+		}
+	}
+}
+
+// TestRunbook expects one section for each alert, in the order of the rules.
+func TestRunbook(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(root, "docs", "runbook.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want, got []string
+	for _, a := range alerts(t) {
+		want = append(want, a.Alert)
+	}
+	for _, heading := range regexp.MustCompile(`(?m)^### (.+)$`).FindAllSubmatch(text, -1) {
+		got = append(got, string(heading[1]))
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("sections of docs/runbook.md (-want +got):\n%s", diff)
+	}
+}
+
+// TestEveryAlertHasUnitTests looks for a test that names the alert as one that
+// is expected.
+func TestEveryAlertHasUnitTests(t *testing.T) {
+	files, err := filepath.Glob("*.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tested := make(map[string]bool)
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, match := range regexp.MustCompile(`(?m)^ +- alertname: (\w+)$`).FindAllSubmatch(text, -1) {
+			tested[string(match[1])] = true
+		}
+	}
+	for _, a := range alerts(t) {
+		if !tested[a.Alert] {
+			t.Errorf("no unit test says what %s looks like when it fires", a.Alert)
+		}
+	}
+}
