@@ -5,9 +5,10 @@ FUZZTIME  ?= 30s
 COUNT     ?= 6
 RELEASES  ?= 1000
 REVISIONS ?= 10
-ARCH      ?= amd64 arm64
 IMAGE     ?= helm-state-metrics
-TAG       ?= $(version:v%=%)
+# Lazily: few targets need them. The tag is the one that the manifests name.
+ARCH      ?= $(shell $(GO) env GOARCH)
+TAG       ?= $(shell awk '/^appVersion:/ { gsub(/"/, "", $$2); print $$2 }' manifests/chart/helm-state-metrics/Chart.yaml)
 GO        ?= go
 
 MAKEFLAGS += --no-print-directory
@@ -31,6 +32,10 @@ date     = $(shell git log -1 --format=%cI 2>/dev/null)
 ldflags  = -s -w -X $(stamp).Version=$(version:v%=%) -X $(stamp).Revision=$(revision) \
            -X $(stamp).Branch=$(branch) -X $(stamp).BuildDate=$(date)
 
+# A file that changes with what is stamped: a binary is not only as old as its sources.
+stamped := bin/.stamp
+$(shell mkdir -p bin; echo '$(ldflags)' | cmp -s - $(stamped) || echo '$(ldflags)' >$(stamped))
+
 sources := $(shell find cmd internal -type f ! -name '*_test.go' ! -path '*/testdata/*' 2>/dev/null)
 
 # each builds the given files one after the other and tells how far it is.
@@ -51,7 +56,7 @@ help:
 .PHONY: build
 build: bin/helm-state-metrics ## Build the exporter into bin/
 
-bin/helm-state-metrics: go.mod go.sum $(sources)
+bin/helm-state-metrics: go.mod go.sum $(sources) $(stamped)
 	$(call started,helm-state-metrics (about 2 minutes when nothing is cached))
 	@$(go_build) -trimpath -ldflags='$(ldflags)' -o $@ ./cmd/helm-state-metrics
 
@@ -64,14 +69,14 @@ run: build ## Run the exporter against the cluster of your kubeconfig (ARGS="…
 # A name for each architecture, unless there is but one: only a registry can join several under one name. No cache, because
 # the classic builder would take a cached step of another architecture, and fail.
 .PHONY: image
-image: $(ARCH:%=bin/image/linux-%/helm-state-metrics) bin/image/ca-certificates.crt ## Build the container image (ARCH="amd64 arm64" IMAGE=helm-state-metrics TAG=…)
+image: $(ARCH:%=bin/image/linux-%/helm-state-metrics) bin/image/ca-certificates.crt ## Build the container image, for this machine (ARCH="amd64 arm64" for two, IMAGE=… TAG=…)
 	@set -e; for arch in $(ARCH); do \
 		docker build --quiet --no-cache --platform linux/$$arch --file Dockerfile --tag $(IMAGE):$(TAG)$(if $(word 2,$(ARCH)),-$$arch) \
 			--build-arg TARGETARCH=$$arch --build-arg VERSION=$(version:v%=%) --build-arg REVISION=$(revision) \
 			--build-arg CREATED=$(date) bin/image >/dev/null; \
 		echo "built $(IMAGE):$(TAG)$(if $(word 2,$(ARCH)),-$$arch)"; done
 
-bin/image/linux-%/helm-state-metrics: go.mod go.sum $(sources)
+bin/image/linux-%/helm-state-metrics: go.mod go.sum $(sources) $(stamped)
 	$(call started,helm-state-metrics for $*)
 	@GOOS=linux GOARCH=$* $(go_build) -trimpath -ldflags='$(ldflags)' -o $@ ./cmd/helm-state-metrics
 

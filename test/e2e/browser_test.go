@@ -117,7 +117,9 @@ func try[T any](b *browser, action chromedp.Action[T]) (T, error) {
 // tell sends a command of the protocol.
 func tell[P, R any](b *browser, command cdp.Command[P, R], params P) {
 	b.t.Helper()
-	if _, err := chromedp.Call(b.ctx, command, params); err != nil {
+	limited, cancel := context.WithTimeout(b.ctx, patience)
+	defer cancel()
+	if _, err := chromedp.Call(limited, command, params); err != nil {
 		b.t.Fatal(err)
 	}
 }
@@ -153,7 +155,9 @@ func (b *browser) is(expression, want string) {
 // click clicks on a link and waits for the page behind it.
 func (b *browser) click(selector string) {
 	b.t.Helper()
-	resp, err := chromedp.RunResponse(b.ctx, chromedp.Click(chromedp.CSS(selector)))
+	limited, cancel := context.WithTimeout(b.ctx, patience)
+	defer cancel()
+	resp, err := chromedp.RunResponse(limited, chromedp.Click(chromedp.CSS(selector)))
 	if err != nil || resp.Status >= 400 {
 		b.t.Fatalf("click on %s: %v %v", selector, resp, err)
 	}

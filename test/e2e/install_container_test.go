@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
@@ -57,7 +58,7 @@ func startContainer(t *testing.T, image string, d *appsv1.Deployment, mounts map
 	spec := d.Spec.Template.Spec.Containers[0]
 	c := container{
 		exporter: &exporter{client: &http.Client{Timeout: patience}, done: make(chan struct{})},
-		name:     "helm-state-metrics-e2e-" + d.Namespace,
+		name:     filepath.Base(shared.dir) + "-" + d.Namespace,
 	}
 	args := []string{
 		"run", "--rm", "--name", c.name, "--network", "host", "--user", "54321:54321",

@@ -10,41 +10,32 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 )
 
-// buildImage builds the image as make image does, with the exporter that all
-// other tests run, and takes its name away when the test is over.
+// buildImage has make build the image for two architectures, and returns the
+// name of the one that runs here. Names are taken away when the test is over.
 func buildImage(t *testing.T) string {
 	t.Helper()
-	const tag = "helm-state-metrics:e2e"
-	context := t.TempDir()
-	roots := exec.Command("go", "run", ".")
-	roots.Dir = filepath.Join("..", "tools", "roots")
-	certificates, err := roots.Output()
-	if err != nil {
-		t.Fatalf("go run in %s: %v", roots.Dir, err)
+	name := filepath.Base(shared.dir) // no other run has it
+	build := exec.Command("make", "image", "ARCH=amd64 arm64", "IMAGE="+name, "TAG=test")
+	build.Dir = filepath.Join("..", "..")
+	build.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "MAKE") || strings.HasPrefix(v, "MFLAGS") })
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("make image: %v\n%s", err, out)
 	}
-	binary, err := os.ReadFile(program("helm-state-metrics"))
-	if err != nil {
-		t.Fatal(err)
+	for _, arch := range []string{"amd64", "arm64"} {
+		tag := name + ":test-" + arch
+		t.Cleanup(func() { docker(t, "rmi", tag) })
+		if got := strings.TrimSpace(string(docker(t, "inspect", "--format={{.Architecture}}", tag))); got != arch {
+			t.Errorf("the image %s is for %s", tag, got)
+		}
 	}
-	platform := filepath.Join(context, "linux-"+runtime.GOARCH)
-	if err := errors.Join(
-		os.WriteFile(filepath.Join(context, "ca-certificates.crt"), certificates, 0o644),
-		os.Mkdir(platform, 0o755),
-		os.WriteFile(filepath.Join(platform, "helm-state-metrics"), binary, 0o755),
-	); err != nil {
-		t.Fatal(err)
-	}
-	docker(t, "build", "--quiet", "--file", filepath.Join("..", "..", "Dockerfile"), "--tag", tag,
-		"--build-arg", "TARGETARCH="+runtime.GOARCH, "--build-arg", "VERSION=1.2.3", "--build-arg", "REVISION=abc",
-		"--build-arg", "CREATED=2026-01-02T03:04:05Z", context)
-	t.Cleanup(func() { docker(t, "rmi", tag) })
-	return tag
+	return name + ":test-" + runtime.GOARCH
 }
 
 // inspectImage looks for a shell or whatever else does not belong there.
@@ -62,7 +53,12 @@ func inspectImage(t *testing.T, image string) {
 	want.User, want.Entrypoint, want.Cmd = "65532:65532", []string{"/helm-state-metrics"}, nil
 	want.Labels = map[string]string{
 		label + "title": "helm-state-metrics", label + "description": "Prometheus metrics about the state of Helm releases",
-		label + "licenses": "Apache-2.0", label + "version": "1.2.3", label + "revision": "abc", label + "created": "2026-01-02T03:04:05Z",
+		label + "licenses": "Apache-2.0",
+	}
+	for _, stamped := range []string{"version", "revision", "created"} {
+		if want.Labels[label+stamped] = config.Labels[label+stamped]; want.Labels[label+stamped] == "" {
+			t.Errorf("the image has no label for its %s", stamped)
+		}
 	}
 	if diff := cmp.Diff(want, config); diff != "" {
 		t.Errorf("the config differs (-want +got):\n%s", diff)

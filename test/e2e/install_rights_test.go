@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -95,21 +96,29 @@ func rightsAreUsed(t *testing.T, d *appsv1.Deployment) func() error {
 }
 
 // granted are the rights of an exporter, such as "list secrets" or "get secrets
-// in team-a", out of the roles that were installed with it.
+// in team-a", by whatever is bound to its account.
 func granted(t *testing.T, d *appsv1.Deployment) map[string]bool {
 	t.Helper()
-	installed := metav1.ListOptions{LabelSelector: "app.kubernetes.io/instance=" + d.Labels["app.kubernetes.io/instance"]}
-	everywhere, err := shared.client.RbacV1().ClusterRoles().List(t.Context(), installed)
+	rbac := shared.client.RbacV1()
+	everywhere, err := rbac.ClusterRoleBindings().List(t.Context(), metav1.ListOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	somewhere, err := shared.client.RbacV1().Roles("").List(t.Context(), installed)
+	somewhere, err := rbac.RoleBindings("").List(t.Context(), metav1.ListOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	rights := make(map[string]bool)
-	add := func(where string, rules []rbacv1.PolicyRule) {
-		for _, rule := range rules {
+	add := func(where string, subjects []rbacv1.Subject, rules func() ([]rbacv1.PolicyRule, error)) {
+		account := rbacv1.Subject{Kind: rbacv1.ServiceAccountKind, Name: d.Spec.Template.Spec.ServiceAccountName, Namespace: d.Namespace}
+		if !slices.Contains(subjects, account) {
+			return
+		}
+		found, err := rules()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, rule := range found {
 			for _, resource := range rule.Resources {
 				for _, verb := range rule.Verbs {
 					rights[verb+" "+resource+where] = true
@@ -117,11 +126,21 @@ func granted(t *testing.T, d *appsv1.Deployment) map[string]bool {
 			}
 		}
 	}
-	for _, role := range everywhere.Items {
-		add("", role.Rules)
+	clusterRole := func(name string) ([]rbacv1.PolicyRule, error) {
+		role, err := rbac.ClusterRoles().Get(t.Context(), name, metav1.GetOptions{})
+		return role.Rules, err
 	}
-	for _, role := range somewhere.Items {
-		add(" in "+role.Namespace, role.Rules)
+	for _, b := range everywhere.Items {
+		add("", b.Subjects, func() ([]rbacv1.PolicyRule, error) { return clusterRole(b.RoleRef.Name) })
+	}
+	for _, b := range somewhere.Items {
+		add(" in "+b.Namespace, b.Subjects, func() ([]rbacv1.PolicyRule, error) {
+			if b.RoleRef.Kind == "ClusterRole" {
+				return clusterRole(b.RoleRef.Name)
+			}
+			role, err := rbac.Roles(b.Namespace).Get(t.Context(), b.RoleRef.Name, metav1.GetOptions{})
+			return role.Rules, err
+		})
 	}
 	return rights
 }

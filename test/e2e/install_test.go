@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -79,6 +80,21 @@ func TestInstall(t *testing.T) {
 			}): 1}))
 			probesAnswer(t, c, d)
 			c.end(t)
+
+			// From one kind of rights to the other, back, and away.
+			h.run(t, "upgrade "+h.namespace+" "+ownChart+" --set=namespaces={"+h.namespace+"}")
+			narrow := map[string]bool{"get secrets in " + h.namespace: true, "list secrets in " + h.namespace: true, "watch secrets in " + h.namespace: true}
+			if diff := cmp.Diff(narrow, granted(t, d)); diff != "" {
+				t.Errorf("after the upgrade (-want +got):\n%s", diff)
+			}
+			h.run(t, "rollback "+h.namespace)
+			if diff := cmp.Diff(map[string]bool{"get secrets": true, "list secrets": true, "watch secrets": true}, granted(t, d)); diff != "" {
+				t.Errorf("after the rollback (-want +got):\n%s", diff)
+			}
+			h.run(t, "uninstall "+h.namespace)
+			if left := granted(t, d); len(left) > 0 {
+				t.Errorf("after the uninstallation the account may %v", left)
+			}
 		})
 	})
 	t.Run("by Helm with TLS", func(t *testing.T) {

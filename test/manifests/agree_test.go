@@ -16,6 +16,7 @@ var variants = map[string]struct {
 	values     []string
 }{
 	"the default":                        {base: "default"},
+	"the default with monitoring":        {base: "monitoring", values: []string{"serviceMonitor.enabled=true", "prometheusRule.enabled=true", "dashboard.enabled=true"}},
 	"no rights":                          {base: "base", values: []string{"rbac.create=false"}},
 	"two namespaces":                     {"base", []string{"namespaced"}, []string{teams}},
 	"ConfigMaps, too":                    {"default", []string{"configmaps"}, []string{both}},

@@ -4,10 +4,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
 
@@ -52,10 +55,10 @@ func TestBadValues(t *testing.T) {
 		"networkPolicy.from=null":                  "from",
 		"networkPolicy.apiServer.cidrs={10.0.0.1}": "cidrs",
 		// What the schema cannot know is told by the templates.
-		"serviceMonitor.enabled=true,service.enabled=false":                "service.enabled",
-		"prometheusRule.enabled=true,prometheusRule.disabled={Nothing}":    "Nothing",
-		"prometheusRule.enabled=true,prometheusRule.overrides.No.for=1m":   "No",
-		"prometheusRule.enabled=true,prometheusRule.overrides.X.alert=new": "alert",
+		"serviceMonitor.enabled=true,service.enabled=false":              "service.enabled",
+		"prometheusRule.enabled=true,prometheusRule.disabled={Nothing}":  `no rule "Nothing"`,
+		"prometheusRule.enabled=true,prometheusRule.overrides.No.for=1m": `no rule "No"`,
+		"prometheusRule.overrides.HelmReleaseFailed.alert=new":           "alert",
 	} {
 		t.Run(value, func(t *testing.T) {
 			inBoth(t, func(t *testing.T, helm string) {
@@ -120,6 +123,48 @@ func rules(t *testing.T, text string) map[string]map[string]any {
 		}
 	}
 	return found
+}
+
+// TestProbesOfAServerThatAsksWho looks at what a kubelet can do that has neither
+// password nor certificate.
+func TestProbesOfAServerThatAsksWho(t *testing.T) {
+	for values, want := range map[string]string{
+		"tls.enabled=true": "httpGet",
+		"tls.enabled=true,tls.webConfig.basic_auth_users.scraper=hash":                                       "tcpSocket",
+		"tls.enabled=true,tls.webConfig.tls_server_config.client_auth_type=RequireAndVerifyClientCert":       "tcpSocket",
+		"tls.enabled=false,tls.webConfig.basic_auth_users.scraper=hash,tls.webConfig.tls_server_config=null": "httpGet",
+	} {
+		inBoth(t, func(t *testing.T, helm string) {
+			for _, o := range parse(t, mustTemplate(t, helm, "--set="+values)) {
+				if o.GetKind() != "Deployment" {
+					continue
+				}
+				container := into[appsv1.Deployment](t, o).Spec.Template.Spec.Containers[0]
+				for _, probe := range []*corev1.Probe{container.LivenessProbe, container.ReadinessProbe} {
+					if (probe.TCPSocket != nil) != (want == "tcpSocket") || (probe.HTTPGet != nil) != (want == "httpGet") {
+						t.Errorf("%s: the probe is %v, want %s", values, probe.ProbeHandler, want)
+					}
+				}
+			}
+		})
+	}
+}
+
+// TestNamesThatYAMLTakesForSomethingElse names a namespace "no".
+func TestNamesThatYAMLTakesForSomethingElse(t *testing.T) {
+	inBoth(t, func(t *testing.T, helm string) {
+		text := mustTemplate(t, helm, "--set-string=namespaces={no,123},serviceAccount.name=on")
+		var got []string
+		for _, o := range parse(t, text) {
+			if o.GetKind() == "Role" || o.GetKind() == "ServiceAccount" {
+				got = append(got, o.GetNamespace()+"/"+o.GetName())
+			}
+		}
+		slices.Sort(got)
+		if diff := cmp.Diff([]string{"123/" + name, name + "/on", "no/" + name}, got); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+	})
 }
 
 // TestDependency has a chart that depends on this one, which then gets values

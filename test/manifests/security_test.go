@@ -12,8 +12,10 @@ import (
 // TestPodIsConfined checks what goes beyond the level "restricted", which the
 // API server enforces, too.
 func TestPodIsConfined(t *testing.T) {
-	yes, no, user := true, false, int64(65532)
+	yes, no := true, false
+	found := map[string]int{}
 	for _, o := range parse(t, mustBuild(t, "default", "tls")) {
+		found[o.GetKind()]++
 		switch o.GetKind() {
 		case "ServiceAccount":
 			account := into[corev1.ServiceAccount](t, o)
@@ -25,9 +27,10 @@ func TestPodIsConfined(t *testing.T) {
 			want := pod
 			want.AutomountServiceAccountToken, want.EnableServiceLinks = &yes, &no
 			want.SecurityContext = &corev1.PodSecurityContext{
-				RunAsNonRoot: &yes, RunAsUser: &user, RunAsGroup: &user,
+				RunAsNonRoot:   &yes,
 				SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
 			}
+			want.HostNetwork, want.HostPID, want.HostIPC, want.InitContainers = false, false, false, nil
 			want.Containers = []corev1.Container{*pod.Containers[0].DeepCopy()}
 			want.Containers[0].SecurityContext = &corev1.SecurityContext{
 				AllowPrivilegeEscalation: &no, ReadOnlyRootFilesystem: &yes,
@@ -37,6 +40,9 @@ func TestPodIsConfined(t *testing.T) {
 				t.Errorf("the pod is not confined (-want +got):\n%s", diff)
 			}
 		}
+	}
+	if found["ServiceAccount"] != 1 || found["Deployment"] != 1 {
+		t.Errorf("the objects are %v", found)
 	}
 }
 

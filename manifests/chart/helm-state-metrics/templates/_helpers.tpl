@@ -35,6 +35,20 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- ternary "HTTPS" "HTTP" .Values.tls.enabled -}}
 {{- end -}}
 
+{{/* A probe of .path. A kubelet has no password and no certificate: where one is asked for, it can only knock. */}}
+{{- define "helm-state-metrics.probe" -}}
+{{- $config := .root.Values.tls.webConfig -}}
+{{- if and .root.Values.tls.enabled (or $config.basic_auth_users (dig "tls_server_config" "client_auth_type" "" $config)) -}}
+tcpSocket:
+  port: http
+{{- else -}}
+httpGet:
+  path: {{ .path }}
+  port: http
+  scheme: {{ include "helm-state-metrics.scheme" .root }}
+{{- end -}}
+{{- end -}}
+
 {{/* What the exporter does to the API server, and nothing more. */}}
 {{- define "helm-state-metrics.policyRules" -}}
 - apiGroups: [""]
@@ -44,7 +58,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 
 {{- define "helm-state-metrics.subjects" -}}
 - kind: ServiceAccount
-  name: {{ include "helm-state-metrics.serviceAccountName" . }}
+  name: {{ include "helm-state-metrics.serviceAccountName" . | quote }}
   namespace: {{ .Release.Namespace }}
 {{- end -}}
 
@@ -74,6 +88,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
     serverName: {{ include "helm-state-metrics.fullname" $.root }}.{{ $.root.Release.Namespace }}.svc
     {{- end }}
   {{- end }}
+  {{- end }}
+  {{- with .monitor.basicAuth }}
+  basicAuth:
+    {{- toYaml . | nindent 4 }}
   {{- end }}
   {{- with .monitor.relabelings }}
   relabelings:
