@@ -89,7 +89,7 @@ func newApp(cfg *config) *kingpin.Application {
 	app.Flag("history", "Track superseded revisions too, and expose how many are stored.").
 		BoolVar(&cfg.history)
 	listVar(app, "release-labels", "Key of a label of the records to expose in helm_release_labels. Repeatable, or separated by commas.", &cfg.releaseLabels)
-	app.Flag("metrics.all-statuses", "Expose a row of helm_release_status for every status that Helm knows.").
+	app.Flag("metrics.all-statuses", "Expose a row of helm_release_status for every status that Helm knows, instead of helm_release_other_status.").
 		BoolVar(&cfg.allStatuses)
 	app.Flag("metrics.allowlist", "Regular expression, anchored, for the names of the families about releases to expose. Repeatable. Default: all.").
 		PlaceHolder("REGEX").SetValue(&regexpList{list: &cfg.allow})

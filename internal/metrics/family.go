@@ -27,7 +27,8 @@ type Family struct {
 
 // Options says which families and rows there are beyond the fixed ones.
 type Options struct {
-	// AllStatuses adds the rows of the statuses that are all-zero otherwise.
+	// AllStatuses adds the rows of the statuses that are all-zero otherwise, in
+	// place of a family of their own.
 	AllStatuses bool
 	// History says that superseded revisions are tracked too.
 	History bool
@@ -100,7 +101,7 @@ func every(o Options) ([]Family, error) {
 		gauge("helm_release_revision", "Currently deployed helm chart revision",
 			fromMetadata+"; the newest revision, deployed or not",
 			func(r *release.Release) (float64, bool) { return float64(r.Newest.Number), true }),
-		statusFamily(o.AllStatuses),
+		statusFamily(statusRows(o.AllStatuses)),
 		gauge("helm_release_updated", "Release update Unix time",
 			fromPayload+" (last_deployed); absent until the payload of the newest revision is decoded",
 			func(r *release.Release) (float64, bool) {
@@ -109,6 +110,9 @@ func every(o Options) ([]Family, error) {
 				}
 				return unix(r.Payload.Head.LastDeployed)
 			}),
+	}
+	if !o.AllStatuses {
+		families = append(families, otherStatusFamily())
 	}
 	if o.History {
 		families = append(families, gauge("helm_release_stored_revisions", "Number of stored revisions, superseded ones included.",

@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"compress/gzip"
 	"flag"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -50,6 +52,12 @@ func releases() []*release.Release {
 			Newest:  &release.Revision{Number: 1, Status: release.Deployed, Created: time.Unix(1_600_000_000, 0)},
 			Tracked: 1, Deployed: 1,
 			Payload: &release.Payload{Bytes: 12, Problem: "gzip"},
+		},
+		{
+			Key:     release.Key{Namespace: "default", Name: "ending"},
+			Newest:  &release.Revision{Number: 1, Status: release.Uninstalling, Created: time.Unix(1_600_000_000, 0)},
+			Tracked: 1,
+			Payload: &release.Payload{Bytes: 100},
 		},
 		{
 			Key:     release.Key{Namespace: "kube-system", Name: "no-chart"},
@@ -152,6 +160,55 @@ func TestScrapeParsesAndIsClean(t *testing.T) {
 	}
 	if len(problems) > 0 {
 		t.Errorf("lint: %v", problems)
+	}
+}
+
+func TestAStatusWithoutARowIsShownWhileItLasts(t *testing.T) {
+	at := func(status release.Status) *release.Release {
+		r := fleet.Member(1, 1)
+		r.Newest.Status = status
+		return r
+	}
+	for name, tc := range map[string]struct {
+		options    metrics.Options
+		from       release.Status
+		to         release.Status // none if it goes
+		want, then string
+	}{
+		"from deployed to uninstalled":     {from: release.Deployed, to: release.Uninstalled, then: "uninstalled"},
+		"from uninstalling to uninstalled": {from: release.Uninstalling, to: release.Uninstalled, want: "uninstalling", then: "uninstalled"},
+		"from uninstalling to gone":        {from: release.Uninstalling, want: "uninstalling"},
+		"from superseded to deployed":      {from: release.Superseded, to: release.Deployed, want: "superseded"},
+		"from unknown to failed":           {from: release.Unknown, to: release.Failed, want: "unknown"},
+		"where every status has a row":     {options: metrics.Options{AllStatuses: true}, from: release.Uninstalling, to: release.Uninstalled},
+	} {
+		t.Run(name, func(t *testing.T) {
+			before := at(tc.from)
+			h, store := handler(t, tc.options, []*release.Release{before})
+			store.Synced()
+			shows := func(status string) {
+				t.Helper()
+				want := []string{}
+				if status != "" {
+					want = append(want, fmt.Sprintf("helm_release_other_status{name=%q,namespace=%q,status=%q} 1", before.Name, before.Namespace, status))
+				}
+				for _, encoding := range []string{"gzip", ""} {
+					got := slices.DeleteFunc(sortedLines(unzip(t, h, encoding, "", "")), func(line string) bool {
+						return !strings.HasPrefix(line, "helm_release_other_status")
+					})
+					if diff := cmp.Diff(want, got); diff != "" {
+						t.Errorf("encoding %q (-want +got):\n%s", encoding, diff)
+					}
+				}
+			}
+			shows(tc.want)
+			if tc.to == "" {
+				store.Remove(before.Key)
+			} else {
+				store.Set(at(tc.to))
+			}
+			shows(tc.then)
+		})
 	}
 }
 

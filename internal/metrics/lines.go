@@ -3,6 +3,7 @@ package metrics
 import (
 	"fmt"
 	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -59,36 +60,68 @@ func appendInfo(b []byte, r *release.Release) []byte {
 	return appendValue(b, 1)
 }
 
-// statusFamily has a row per status, of which at most one is 1.
-func statusFamily(all bool) Family {
-	statuses := []release.Status{
+// statusRows are the statuses that helm_release_status has rows for.
+func statusRows(all bool) []release.Status {
+	if all {
+		return release.Statuses()
+	}
+	return []release.Status{
 		release.Deployed, release.Failed,
 		release.PendingInstall, release.PendingRollback, release.PendingUpgrade,
 	}
-	if all {
-		statuses = release.Statuses()
-	}
+}
+
+// statusFamily has a row per status, of which at most one is 1.
+func statusFamily(rows []release.Status) Family {
 	return Family{
 		Name:   "helm_release_status",
 		Help:   "Status of a helm release",
 		Labels: []string{"name", "namespace", "status"},
 		Source: fromMetadata + "; of the newest revision",
 		append: func(b []byte, r *release.Release) []byte {
-			for _, status := range statuses {
-				b = append(b, "helm_release_status{"...)
-				b = appendKey(b, r)
-				b = append(b, ',')
-				b = appendLabel(b, "status", string(status))
+			for _, status := range rows {
 				v := 0.0
 				if r.Newest.Status == status {
 					v = 1
 				}
-				b = appendValue(b, v)
+				b = appendStatus(append(b, "helm_release_status{"...), r, status, v)
 			}
 			return b
 		},
 		same: func(a, b *release.Release) bool { return a.Newest.Status == b.Newest.Status },
 	}
+}
+
+// otherStatusFamily has the statuses that have no row without AllStatuses.
+func otherStatusFamily() Family {
+	rows := statusRows(false)
+	other := func(r *release.Release) release.Status {
+		if slices.Contains(rows, r.Newest.Status) {
+			return ""
+		}
+		return r.Newest.Status
+	}
+	return Family{
+		Name:   "helm_release_other_status",
+		Help:   "Status of the newest revision if helm_release_status has no row for it.",
+		Labels: []string{"name", "namespace", "status"},
+		Source: fromMetadata + "; absent for every other release, and with --metrics.all-statuses",
+		append: func(b []byte, r *release.Release) []byte {
+			status := other(r)
+			if status == "" {
+				return b
+			}
+			return appendStatus(append(b, "helm_release_other_status{"...), r, status, 1)
+		},
+		same: func(a, b *release.Release) bool { return other(a) == other(b) },
+	}
+}
+
+func appendStatus(b []byte, r *release.Release, status release.Status, v float64) []byte {
+	b = appendKey(b, r)
+	b = append(b, ',')
+	b = appendLabel(b, "status", string(status))
+	return appendValue(b, v)
 }
 
 // labelsFamily exposes the records' own labels for the given keys.

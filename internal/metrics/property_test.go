@@ -30,7 +30,7 @@ func TestScrapesAgainstNaiveRenderer(t *testing.T) {
 			for range rapid.IntRange(0, 100).Draw(t, "changes") {
 				i := rapid.IntRange(0, 300).Draw(t, "release")
 				r := fleet.Member(i, rapid.IntRange(1, 3).Draw(t, "revision"))
-				switch rapid.IntRange(0, 5).Draw(t, "change") {
+				switch rapid.IntRange(0, 6).Draw(t, "change") {
 				case 0, 1:
 					store.Remove(r.Key)
 					delete(model, r.Key)
@@ -40,6 +40,8 @@ func TestScrapesAgainstNaiveRenderer(t *testing.T) {
 				case 3:
 					r.Deployed = 0
 					r.Newest.Status = release.PendingUpgrade
+				case 4:
+					r.Newest.Status = rapid.SampledFrom(release.Statuses()).Draw(t, "status")
 				}
 				store.Set(r)
 				model[r.Key] = r
@@ -80,12 +82,16 @@ func naive(model map[release.Key]*release.Release) []string {
 		if r.Deployed > 0 {
 			line("helm_release_deployed_revision{%s} %v", key, float64(r.Deployed))
 		}
+		other := true
 		for _, s := range []release.Status{"deployed", "failed", "pending-install", "pending-rollback", "pending-upgrade"} {
 			is := 0
 			if s == r.Newest.Status {
-				is = 1
+				is, other = 1, false
 			}
 			line("helm_release_status{%s,status=%q} %d", key, s, is)
+		}
+		if other {
+			line("helm_release_other_status{%s,status=%q} 1", key, r.Newest.Status)
 		}
 		if r.Payload == nil {
 			continue

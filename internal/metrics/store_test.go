@@ -37,14 +37,14 @@ helm_state_metrics_releases{status="pending-rollback"} 0
 helm_state_metrics_releases{status="pending-upgrade"} 0
 helm_state_metrics_releases{status="superseded"} 0
 helm_state_metrics_releases{status="uninstalled"} 1
-helm_state_metrics_releases{status="uninstalling"} 0
+helm_state_metrics_releases{status="uninstalling"} 1
 helm_state_metrics_releases{status="unknown"} 0
 # HELP helm_state_metrics_releases_in_both_storages Number of releases with records in Secrets and in ConfigMaps, of which the Secrets are shown.
 # TYPE helm_state_metrics_releases_in_both_storages gauge
 helm_state_metrics_releases_in_both_storages 1
 # HELP helm_state_metrics_revisions_tracked Number of revisions whose metadata is tracked.
 # TYPE helm_state_metrics_revisions_tracked gauge
-helm_state_metrics_revisions_tracked 8
+helm_state_metrics_revisions_tracked 9
 `
 	if err := testutil.GatherAndCompare(registry, strings.NewReader(want)); err != nil {
 		t.Error(err)

@@ -3,6 +3,7 @@ package e2e_test
 import (
 	"maps"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -113,12 +114,19 @@ func shown(s *corev1.Secret, chart string) series {
 	want.add(number, "helm_release_revision", with())
 	want.add(float64(s.CreationTimestamp.Unix()), "helm_release_created_timestamp_seconds", with())
 	want.add(float64(record{meta: s.ObjectMeta}.modified().Unix()), "helm_release_modified_timestamp_seconds", with())
+	other := "unknown"
+	if slices.Contains([]string{"superseded", "uninstalled", "uninstalling"}, s.Labels["status"]) {
+		other = s.Labels["status"]
+	}
 	for _, status := range strings.Fields("deployed failed pending-install pending-rollback pending-upgrade") {
 		is := 0.0
 		if status == s.Labels["status"] {
-			is = 1
+			is, other = 1, ""
 		}
 		want.add(is, "helm_release_status", with("status", status))
+	}
+	if other != "" {
+		want.add(1, "helm_release_other_status", with("status", other))
 	}
 	if s.Labels["status"] == "deployed" {
 		want.add(number, "helm_release_deployed_revision", with())

@@ -41,7 +41,7 @@ func (s seed) each(holds func(fact) bool, value func(fact) float64) answer {
 func every(fact) bool         { return true }
 func failed(f fact) bool      { return f.Status == "failed" }
 func pending(f fact) bool     { return strings.HasPrefix(f.Status, "pending-") }
-func bad(f fact) bool         { return failed(f) || pending(f) }
+func bad(f fact) bool         { return failed(f) || pending(f) || f.Status == "uninstalling" }
 func badButRuns(f fact) bool  { return bad(f) && f.deployed > 0 }
 func hasNoRow(f fact) bool    { return strings.HasPrefix(f.Status, "uninstall") }
 func notDeployed(f fact) bool { return f.deployed == 0 }
@@ -54,10 +54,12 @@ func (s seed) answersAboutReleases(t *testing.T) map[string]answer {
 	byStatus := rows("status", map[string]float64{
 		"deployed": 0, "failed": 0, "pending-install": 0, "pending-rollback": 0, "pending-upgrade": 0,
 	}, nil)
-	withStatus := make(series)
+	byOtherStatus, withStatus := make(series), make(series)
 	for _, f := range s.facts {
-		if !hasNoRow(f) {
-			byStatus[seriesName("", map[string]string{"status": f.Status})]++
+		if status := seriesName("", map[string]string{"status": f.Status}); hasNoRow(f) {
+			byOtherStatus[status]++
+		} else {
+			byStatus[status]++
 		}
 		if bad(f) {
 			withStatus.add(1, "", map[string]string{"namespace": f.Namespace, "name": f.Name, "status": f.Status})
@@ -66,24 +68,24 @@ func (s seed) answersAboutReleases(t *testing.T) map[string]answer {
 	sizes := s.each(every, func(f fact) float64 { return float64(len(f.record.payload)) / (1 << 20) })
 	sizes.within = 512. / (1 << 20) // as sizeWhenRead
 	return map[string]answer{
-		"Releases/A":                     s.total(every),
-		"Failed/A":                       s.total(failed),
-		"Pending/A":                      s.total(pending),
-		"Hanging/A":                      s.total(pending),
-		"Without a deployed revision/A":  s.total(notDeployed),
-		"Releases by status/A":           {series: byStatus},
-		"Releases by status/B":           s.total(hasNoRow),
-		"Failing and pending releases/A": {series: withStatus},
-		"Failing and pending releases/B": s.each(bad, revision),
-		"Failing and pending releases/C": s.each(badButRuns, func(f fact) float64 { return float64(f.deployed) }),
-		"Failing and pending releases/D": s.each(bad, lastWrite),
-		"Failing and pending releases/E": s.versions(bad, "namespace", "name", "chart", "chart_version"),
-		"Recent changes/A":               s.each(every, lastWrite),
-		"Recent changes/B":               s.each(every, func(f fact) float64 { return 1000 * float64(f.Updated.unix(t)) }),
-		"Recent changes/C":               s.each(every, revision),
-		"Releases that changed/A":        s.total(every),
-		"Largest records/A":              sizes,
-		"Most stored revisions/A":        s.each(every, func(f fact) float64 { return float64(f.stored) }),
+		"Releases/A":                    s.total(every),
+		"Failed/A":                      s.total(failed),
+		"Pending/A":                     s.total(pending),
+		"Hanging/A":                     s.total(pending),
+		"Without a deployed revision/A": s.total(notDeployed),
+		"Releases by status/A":          {series: byStatus},
+		"Releases by status/B":          {series: byOtherStatus},
+		"Failing and stuck releases/A":  {series: withStatus},
+		"Failing and stuck releases/B":  s.each(bad, revision),
+		"Failing and stuck releases/C":  s.each(badButRuns, func(f fact) float64 { return float64(f.deployed) }),
+		"Failing and stuck releases/D":  s.each(bad, lastWrite),
+		"Failing and stuck releases/E":  s.versions(bad, "namespace", "name", "chart", "chart_version"),
+		"Recent changes/A":              s.each(every, lastWrite),
+		"Recent changes/B":              s.each(every, func(f fact) float64 { return 1000 * float64(f.Updated.unix(t)) }),
+		"Recent changes/C":              s.each(every, revision),
+		"Releases that changed/A":       s.total(every),
+		"Largest records/A":             sizes,
+		"Most stored revisions/A":       s.each(every, func(f fact) float64 { return float64(f.stored) }),
 	}
 }
 

@@ -21,7 +21,7 @@ func (s seed) alerts(t *testing.T) {
 		"HelmReleaseFailed " + shop + "/broken":         "Release " + shop + "/broken at revision 1 failed, and no older revision is deployed.",
 		"HelmReleaseUpgradeFailed " + team + "/half":    "Release " + team + "/half at revision 2 failed; an older revision (1) is still deployed.",
 		"HelmReleaseStuckPending " + team + "/app":      "Release " + team + "/app at revision 2 is pending-upgrade, and the last write to its record at …",
-		"HelmReleaseStuckUninstalling /":                "At least 1 releases are uninstalling (helm list --all-namespaces --uninstalling names them), and the last write to the record is long ago.",
+		"HelmReleaseStuckUninstalling " + shop + "/app": "Release " + shop + "/app at revision 1 is uninstalling, and the last write to the record is long ago.",
 		"HelmReleasePayloadLarge " + shop + "/big":      "The record of release " + shop + "/big at revision 1 (…",
 		"HelmReleaseChartDeprecated " + shop + "/dated": "The chart of release " + shop + "/dated at revision 1 is marked as deprecated by its authors.",
 	}

@@ -52,12 +52,16 @@ func (v view) add(t *testing.T, want series, f fact) {
 	if v.allStatuses {
 		statuses += " superseded uninstalled uninstalling unknown"
 	}
+	other := true
 	for _, status := range strings.Fields(statuses) {
 		is := 0.0
 		if status == f.Status {
-			is = 1
+			is, other = 1, false
 		}
 		want.add(is, "helm_release_status", with("status", status))
+	}
+	if other {
+		want.add(1, "helm_release_other_status", with("status", f.Status))
 	}
 	if f.deployed > 0 {
 		want.add(float64(f.deployed), "helm_release_deployed_revision", with())

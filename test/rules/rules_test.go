@@ -95,8 +95,8 @@ func TestAlertsSayWhatPeopleNeed(t *testing.T) {
 				t.Errorf("%s has no %s", a.Alert, annotation)
 			}
 		}
-		want := "docs/runbook.md#" + strings.ToLower(a.Alert)
-		if diff := cmp.Diff(want, a.Annotations["runbook"]); diff != "" {
+		want := "https://github.com/helm-state-metrics/helm-state-metrics/blob/main/docs/runbook.md#" + strings.ToLower(a.Alert)
+		if diff := cmp.Diff(want, a.Annotations["runbook_url"]); diff != "" {
 			t.Errorf("the runbook of %s (-want +got):\n%s", a.Alert, diff)
 		}
 	}
