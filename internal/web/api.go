@@ -17,87 +17,6 @@ import (
 	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
 )
 
-// The reasons of errors, which programs may rely on.
-const (
-	reasonInvalid  = "invalid"
-	reasonNotFound = "not_found"
-	reasonNotReady = "not_ready"
-	reasonMethod   = "method_not_allowed"
-)
-
-// apiRelease is a release as the API tells it. docs/pages.md documents the
-// fields; they are only ever added to.
-type apiRelease struct {
-	Namespace        string         `json:"namespace"`
-	Name             string         `json:"name"`
-	Status           release.Status `json:"status"`
-	Revision         int            `json:"revision"`
-	DeployedRevision int            `json:"deployedRevision,omitempty"`
-	Created          time.Time      `json:"created"`
-	Modified         time.Time      `json:"modified,omitzero"`
-	Head             headState      `json:"head"`
-	HeadProblem      string         `json:"headProblem,omitempty"`
-	Chart            string         `json:"chart,omitempty"`
-	ChartVersion     string         `json:"chartVersion,omitempty"`
-	AppVersion       string         `json:"appVersion,omitempty"`
-	Deprecated       bool           `json:"deprecated,omitempty"`
-	FirstDeployed    time.Time      `json:"firstDeployed,omitzero"`
-	LastDeployed     time.Time      `json:"lastDeployed,omitzero"`
-	Description      string         `json:"description,omitempty"`
-	PayloadBytes     int            `json:"payloadBytes,omitempty"`
-}
-
-// apiDetail is what only the API of one release tells.
-type apiDetail struct {
-	apiRelease
-	HeadRead time.Time `json:"headRead,omitzero"`
-	// ModifiedSinceRead says that what the head tells may be outdated.
-	ModifiedSinceRead bool `json:"modifiedSinceRead,omitempty"`
-	// HeadError is the last error of reading a pending head.
-	HeadError   string        `json:"headError,omitempty"`
-	HeadErrorAt time.Time     `json:"headErrorAt,omitzero"`
-	Revisions   []apiRevision `json:"revisions"`
-	Notes       []string      `json:"notes"`
-}
-
-type apiRevision struct {
-	Revision int             `json:"revision"`
-	Status   release.Status  `json:"status"`
-	Storage  release.Storage `json:"storage"`
-	Object   string          `json:"object"`
-	Created  time.Time       `json:"created"`
-	Modified time.Time       `json:"modified,omitzero"`
-}
-
-type apiError struct {
-	Error  string `json:"error"`
-	Reason string `json:"reason"`
-}
-
-func toAPI(r *release.Release, reads bool) apiRelease {
-	a := apiRelease{
-		Namespace: r.Namespace, Name: r.Name, Status: r.Newest.Status,
-		Revision: r.Newest.Number, DeployedRevision: r.Deployed,
-		Created: told(r.Newest.Created), Modified: told(r.Newest.Modified),
-		Head: stateOfHead(r, reads), HeadProblem: payload(r).Problem, PayloadBytes: payload(r).Bytes,
-	}
-	if chart, ok := r.Chart(); ok {
-		h := r.Payload.Head
-		a.Chart, a.ChartVersion, a.AppVersion, a.Deprecated = chart.Name, chart.Version, chart.AppVersion, chart.Deprecated
-		a.FirstDeployed, a.LastDeployed, a.Description = told(h.FirstDeployed), told(h.LastDeployed), h.Description
-	}
-	return a
-}
-
-// told leaves out a time that JSON has no form for: anybody can write one into
-// a record, and it must not break the answer about all others.
-func told(t time.Time) time.Time {
-	if year := t.Year(); year < 1 || year > 9999 {
-		return time.Time{}
-	}
-	return t
-}
-
 // apiList answers with the releases that a query wants, one after the other,
 // so that it holds one of them at a time.
 func (p *pages) apiList(w http.ResponseWriter, req *http.Request) {
@@ -225,14 +144,4 @@ func apiElse(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	writeError(w, http.StatusNotFound, reasonNotFound, errors.New("no such path; see /api/v1/releases and /api/v1/releases/{namespace}/{name}"))
-}
-
-func writeError(w http.ResponseWriter, status int, reason string, err error) {
-	writeJSON(w, status, apiError{Error: err.Error(), Reason: reason})
-}
-
-func writeJSON(w http.ResponseWriter, status int, v any) {
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(v) // whoever reads is gone if this fails
 }
