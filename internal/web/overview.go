@@ -42,11 +42,6 @@ type overviewQuery struct {
 	Statuses                      []release.Status
 }
 
-// Active reports whether anything is filtered.
-func (q overviewQuery) Active() bool {
-	return q.Text != "" || q.Namespaces != "" || q.Chart != "" || len(q.Statuses) > 0
-}
-
 // facet is one status, and how many releases have it.
 type facet struct {
 	Status release.Status

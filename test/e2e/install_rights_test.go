@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
+	authorizationv1 "k8s.io/api/authorization/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/clientcmd"
@@ -143,6 +144,26 @@ func granted(t *testing.T, d *appsv1.Deployment) map[string]bool {
 		})
 	}
 	return rights
+}
+
+// allowed asks the API server whether a user has a right, for eventually.
+func allowed(t *testing.T, user, right string) func() error {
+	words := strings.Fields(right + " in ") // verb, resource, "in", and a namespace or nothing
+	namespace := ""
+	if len(words) > 3 {
+		namespace = words[3]
+	}
+	return func() error {
+		review, err := shared.client.AuthorizationV1().SubjectAccessReviews().Create(t.Context(), &authorizationv1.SubjectAccessReview{
+			Spec: authorizationv1.SubjectAccessReviewSpec{User: user, ResourceAttributes: &authorizationv1.ResourceAttributes{
+				Verb: words[0], Resource: words[1], Namespace: namespace,
+			}},
+		}, metav1.CreateOptions{})
+		if err == nil && !review.Status.Allowed {
+			err = fmt.Errorf("%s may not %s", user, right)
+		}
+		return err
+	}
 }
 
 // authorized is a line of the audit log, with what was decided.

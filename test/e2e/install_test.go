@@ -164,9 +164,14 @@ func exporterUser(d *appsv1.Deployment) string {
 	return fmt.Sprintf("system:serviceaccount:%s:%s", d.Namespace, d.Spec.Template.Spec.ServiceAccountName)
 }
 
-// requestToken gets what the kubelet would put into the pod.
+// requestToken gets what the kubelet would put into the pod, once the API
+// server knows of the account's rights: it learns of roles by watches, so a
+// request that comes at once may be refused.
 func requestToken(t *testing.T, d *appsv1.Deployment) string {
 	t.Helper()
+	for right := range granted(t, d) {
+		eventually(t, patience, allowed(t, exporterUser(d), right))
+	}
 	request, err := shared.client.CoreV1().ServiceAccounts(d.Namespace).
 		CreateToken(t.Context(), d.Spec.Template.Spec.ServiceAccountName, &authenticationv1.TokenRequest{}, metav1.CreateOptions{})
 	if err != nil {
