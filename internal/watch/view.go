@@ -69,7 +69,11 @@ func (w *Watcher) absence(key release.Key) string {
 	case slices.Contains(w.cfg.DeniedNamespaces, key.Namespace):
 		return "This namespace is left out by --namespaces-denylist."
 	}
-	absence := fmt.Sprintf("No record of it is in the %s of this namespace", every(w.cfg.Storages, " and "))
+	storages := string(w.cfg.Storages[0])
+	for _, also := range w.cfg.Storages[1:] {
+		storages += " or " + string(also)
+	}
+	absence := "No record of it is in the " + storages + " of this namespace"
 	if w.cfg.History {
 		return absence + "."
 	}
@@ -77,17 +81,6 @@ func (w *Watcher) absence(key release.Key) string {
 		return "Its last record that is not superseded has gone. Whether superseded ones remain is being looked up."
 	}
 	return absence + ", or only superseded ones, which are tracked with --history alone."
-}
-
-func every[S ~string](list []S, between string) string {
-	var b strings.Builder
-	for i, s := range list {
-		if i > 0 {
-			b.WriteString(between)
-		}
-		b.WriteString(string(s))
-	}
-	return b.String()
 }
 
 // maxNamed is how many of a kind Problems names: a missing rule concerns all
@@ -126,7 +119,7 @@ func (w *Watcher) Problems() []error {
 			names = names[:maxNamed]
 		}
 		problems = append(problems, fmt.Errorf("new payloads in %s of %s%s must not be read, so charts and versions stay unknown; grant the verb get",
-			storage, every(names, ", "), more))
+			storage, strings.Join(names, ", "), more))
 	}
 	return problems
 }

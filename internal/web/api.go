@@ -85,7 +85,7 @@ func parseList(v url.Values) (q query, after release.Key, limit int, err error) 
 	known := []string{"namespace", "status", "chart", "q", "limit", "continue"}
 	for _, name := range slices.Sorted(maps.Keys(v)) {
 		if !slices.Contains(known, name) {
-			return q, after, 0, fmt.Errorf("parameter %q is none of %s", cut(name), joined(known))
+			return q, after, 0, fmt.Errorf("parameter %q is none of %v", cut(name), known)
 		}
 	}
 	if q, err = parseQuery(v); err != nil {

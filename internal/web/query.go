@@ -50,7 +50,7 @@ func parseQuery(v url.Values) (query, error) {
 	q := query{namespaces: split(v["namespace"]), chart: v.Get("chart")}
 	for _, s := range split(v["status"]) {
 		if !slices.Contains(release.Statuses(), release.Status(s)) {
-			return query{}, fmt.Errorf("status %q is none of %s", cut(s), joined(release.Statuses()))
+			return query{}, fmt.Errorf("status %q is none of %v", cut(s), release.Statuses())
 		}
 		q.statuses = append(q.statuses, release.Status(s))
 	}
@@ -75,17 +75,6 @@ func split(values []string) []string {
 
 // cut bounds what an answer repeats of a question.
 func cut(s string) string { return strings.ToValidUTF8(s[:min(len(s), 64)], "") }
-
-func joined[S ~string](list []S) string {
-	var b strings.Builder
-	for i, s := range list {
-		if i > 0 {
-			b.WriteString(", ")
-		}
-		b.WriteString(string(s))
-	}
-	return b.String()
-}
 
 // matches reports whether a release is wanted, whatever its status.
 func (q *query) matches(r *release.Release) bool {

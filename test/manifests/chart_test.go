@@ -135,16 +135,21 @@ func TestProbesOfAServerThatAsksWho(t *testing.T) {
 		"tls.enabled=false,tls.webConfig.basic_auth_users.scraper=hash,tls.webConfig.tls_server_config=null": "httpGet",
 	} {
 		inBoth(t, func(t *testing.T, helm string) {
+			found := false
 			for _, o := range parse(t, mustTemplate(t, helm, "--set="+values)) {
 				if o.GetKind() != "Deployment" {
 					continue
 				}
+				found = true
 				container := into[appsv1.Deployment](t, o).Spec.Template.Spec.Containers[0]
 				for _, probe := range []*corev1.Probe{container.LivenessProbe, container.ReadinessProbe} {
 					if (probe.TCPSocket != nil) != (want == "tcpSocket") || (probe.HTTPGet != nil) != (want == "httpGet") {
 						t.Errorf("%s: the probe is %v, want %s", values, probe.ProbeHandler, want)
 					}
 				}
+			}
+			if !found {
+				t.Error("there is no Deployment")
 			}
 		})
 	}
