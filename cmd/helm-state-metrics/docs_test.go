@@ -72,7 +72,7 @@ func flagTable() string {
 // families returns every family, with those that an option adds marked.
 func families(t *testing.T) []metrics.Family {
 	t.Helper()
-	all, err := metrics.Families(metrics.Options{History: true, ReleaseLabels: []string{"example"}})
+	all, err := metrics.Families(metrics.Options{ReleaseLabels: []string{"example"}})
 	if err != nil {
 		t.Fatal(err)
 	}

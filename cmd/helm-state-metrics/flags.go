@@ -34,7 +34,6 @@ type config struct {
 	storages         []release.Storage
 	payload          string
 	fetchConcurrency int
-	history          bool
 	releaseLabels    []string
 	allStatuses      bool
 	allow, deny      []*regexp.Regexp
@@ -86,8 +85,6 @@ func newApp(cfg *config) *kingpin.Application {
 		Default(payloadLazy).SetValue(&checked[string]{into: &cfg.payload, parse: parsePayload})
 	app.Flag("fetch.concurrency", "How many payloads to read at once.").
 		Default("4").SetValue(&checked[int]{into: &cfg.fetchConcurrency, parse: parseConcurrency})
-	app.Flag("history", "Track superseded revisions too, and expose how many are stored.").
-		BoolVar(&cfg.history)
 	listVar(app, "release-labels", "Key of a label of the records to expose in helm_release_labels. Repeatable, or separated by commas.", &cfg.releaseLabels)
 	app.Flag("metrics.all-statuses", "Expose a row of helm_release_status for every status that Helm knows, instead of helm_release_other_status.").
 		BoolVar(&cfg.allStatuses)
@@ -104,6 +101,9 @@ func newApp(cfg *config) *kingpin.Application {
 	var log promslog.Config
 	promslogflag.AddFlags(app, &log)
 	cfg.logLevel, cfg.logFormat = log.Level, log.Format
+	for name, value := range map[string]kingpin.Value{promslogflag.LevelFlagName: log.Level, promslogflag.FormatFlagName: log.Format} {
+		app.GetFlag(name).SetValue(&named{value, name})
+	}
 	return app
 }
 

@@ -31,7 +31,7 @@ func TestDefaults(t *testing.T) {
 	if diff := cmp.Diff([]release.Storage{release.Secrets}, cfg.storages); diff != "" {
 		t.Errorf("storages (-want +got):\n%s", diff)
 	}
-	if cfg.fetches() != 4 || cfg.history || len(cfg.namespaces) != 0 {
+	if cfg.fetches() != 4 || len(cfg.namespaces) != 0 {
 		t.Errorf("got %+v", cfg)
 	}
 }

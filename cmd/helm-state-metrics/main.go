@@ -75,7 +75,6 @@ func actor(ctx context.Context, do func(context.Context) error) (execute func() 
 func wire(cfg *config, cluster *rest.Config, registry *prometheus.Registry, logger *slog.Logger) (*watch.Watcher, *web.Server, error) {
 	families, err := metrics.Families(metrics.Options{
 		AllStatuses:   cfg.allStatuses,
-		History:       cfg.history,
 		ReleaseLabels: cfg.releaseLabels,
 		Allow:         cfg.allow,
 		Deny:          cfg.deny,
@@ -105,22 +104,18 @@ func wire(cfg *config, cluster *rest.Config, registry *prometheus.Registry, logg
 	if err != nil {
 		return nil, nil, err
 	}
-	watcher, err := watch.New(watch.Config{
+	watcher := watch.New(watch.Config{
 		Metadata:         meta,
 		Core:             core,
 		Storages:         cfg.storages,
 		Namespaces:       cfg.namespaces,
 		DeniedNamespaces: cfg.deniedNamespaces,
-		History:          cfg.history,
 		ReleaseLabels:    cfg.releaseLabels,
 		FetchConcurrency: fetches,
 		Sink:             store,
 		Telemetry:        telemetry,
 		Logger:           logger,
 	})
-	if err != nil {
-		return nil, nil, err
-	}
 	server, err := web.Listen(web.Config{
 		Addresses:     cfg.listenAddresses,
 		ConfigFile:    cfg.webConfigFile,
@@ -137,14 +132,14 @@ func wire(cfg *config, cluster *rest.Config, registry *prometheus.Registry, logg
 
 // words are the label values that the watcher can ever report.
 func words(cfg *config) metrics.Words {
-	mended, skipped := watch.Flaws()
+	derived, skipped := watch.Flaws()
 	return metrics.Words{
 		Storages:       cfg.storages,
 		EventTypes:     watch.EventTypes(),
 		WatchErrors:    watch.ErrorReasons(),
 		FetchResults:   watch.FetchResults(),
 		DecodeReasons:  watch.DecodeReasons(),
-		MendedRecords:  mended,
+		MendedRecords:  derived,
 		SkippedRecords: skipped,
 	}
 }

@@ -26,6 +26,20 @@ func (c *checked[T]) Set(s string) (err error) {
 
 func (c *checked[T]) String() string { return fmt.Sprint(*c.into) }
 
+// named is a flag's value of a library, whose errors do not name the flag.
+type named struct {
+	kingpin.Value
+	flag string
+}
+
+// Set implements kingpin.Value.
+func (n *named) Set(s string) error {
+	if err := n.Value.Set(s); err != nil {
+		return fmt.Errorf("--%s=%s: %w", n.flag, s, err)
+	}
+	return nil
+}
+
 // listVar declares a flag that takes a list, by repetition or by commas.
 func listVar(app *kingpin.Application, name, help string, into *[]string) {
 	app.Flag(name, help).PlaceHolder("NAME").SetValue((*commaList)(into))

@@ -30,8 +30,6 @@ type Options struct {
 	// AllStatuses adds the rows of the statuses that are all-zero otherwise, in
 	// place of a family of their own.
 	AllStatuses bool
-	// History says that superseded revisions are tracked too.
-	History bool
 	// ReleaseLabels are the keys of the records' own labels to expose.
 	ReleaseLabels []string
 	// Allow and Deny choose families by name: one that no expression of Allow
@@ -75,7 +73,7 @@ func every(o Options) ([]Family, error) {
 			}),
 		gauge("helm_release_created_timestamp_seconds", "Unix time at which the record of the newest revision was created: when the operation began.",
 			fromMetadata,
-			func(r *release.Release) (float64, bool) { return unix(r.Newest.Created) }),
+			func(r *release.Release) (float64, bool) { return seconds(r.Newest.Created) }),
 		gauge("helm_release_deployed_revision", "Newest revision whose status is deployed; absent if there is none.",
 			fromMetadata+"; absent if no revision is deployed",
 			func(r *release.Release) (float64, bool) { return float64(r.Deployed), r.Deployed > 0 }),
@@ -89,7 +87,7 @@ func every(o Options) ([]Family, error) {
 		},
 		gauge("helm_release_modified_timestamp_seconds", "Unix time of the last write to the record of the newest revision, by anyone.",
 			fromMetadata+"; absent if the record has no managed fields",
-			func(r *release.Release) (float64, bool) { return unix(r.Newest.Modified) }),
+			func(r *release.Release) (float64, bool) { return seconds(r.Newest.Modified) }),
 		gauge("helm_release_payload_bytes", "Size of the payload of the newest revision in bytes, as stored when it was read; the limit is 1048576.",
 			fromPayload+"; absent until the payload of the newest revision is read",
 			func(r *release.Release) (float64, bool) {
@@ -102,6 +100,9 @@ func every(o Options) ([]Family, error) {
 			fromMetadata+"; the newest revision, deployed or not",
 			func(r *release.Release) (float64, bool) { return float64(r.Newest.Number), true }),
 		statusFamily(statusRows(o.AllStatuses)),
+		gauge("helm_release_stored_revisions", "Number of stored revisions, superseded ones included.",
+			fromMetadata+"; those of the storage that the newest revision is in",
+			func(r *release.Release) (float64, bool) { return float64(r.Stored), true }),
 		gauge("helm_release_updated", "Release update Unix time",
 			fromPayload+" (last_deployed); absent until the payload of the newest revision is decoded",
 			func(r *release.Release) (float64, bool) {
@@ -113,11 +114,6 @@ func every(o Options) ([]Family, error) {
 	}
 	if !o.AllStatuses {
 		families = append(families, otherStatusFamily())
-	}
-	if o.History {
-		families = append(families, gauge("helm_release_stored_revisions", "Number of stored revisions, superseded ones included.",
-			fromMetadata+"; only with --history",
-			func(r *release.Release) (float64, bool) { return float64(r.Tracked), true }))
 	}
 	if len(o.ReleaseLabels) > 0 {
 		labels, err := labelsFamily(o.ReleaseLabels)

@@ -121,6 +121,11 @@ func (h *Handler) choose(names []string) []int {
 	return chosen
 }
 
+// twice is a family of client_golang's Go collector that would be there twice
+// in OpenMetrics, where a counter of this name and the suffix _total has the
+// same name. go_memstats_heap_alloc_bytes tells the same.
+const twice = "go_memstats_alloc_bytes"
+
 // tail returns what follows the releases: the telemetry, and the end.
 func (h *Handler) tail(format expfmt.Format, namespaces, names []string) ([]byte, error) {
 	var b bytes.Buffer
@@ -131,7 +136,7 @@ func (h *Handler) tail(format expfmt.Format, namespaces, names []string) ([]byte
 			return nil, err
 		}
 		for _, f := range families {
-			if len(names) > 0 && !slices.Contains(names, f.GetName()) {
+			if len(names) > 0 && !slices.Contains(names, f.GetName()) || f.GetName() == twice {
 				continue
 			}
 			if err := encoder.Encode(f); err != nil {

@@ -35,40 +35,40 @@ func releases() []*release.Release {
 	return []*release.Release{
 		{
 			Key:      release.Key{Namespace: "default", Name: "foo"},
-			Newest:   &release.Revision{Number: 4, Status: release.Failed, Created: time.Unix(1_500_000_000, 0), Modified: time.Unix(1_500_000_060, 0)},
-			Deployed: 3, Tracked: 2,
+			Newest:   &release.Revision{Number: 4, Status: release.Failed, Created: 1_500_000_000, Modified: 1_500_000_060},
+			Deployed: 3, Stored: 2,
 			Payload: &release.Payload{Bytes: 34_567, Head: release.Head{
 				LastDeployed: deployed,
 				Chart:        release.Chart{Name: "chickadee", Version: "1.0.0", AppVersion: "0.0.1"},
 			}},
 		},
 		{
-			Key:     release.Key{Namespace: "default", Name: "payload.pending"},
-			Newest:  &release.Revision{Number: 1, Status: release.PendingInstall, Created: time.Unix(1_600_000_000, 0)},
-			Tracked: 1,
+			Key:    release.Key{Namespace: "default", Name: "payload.pending"},
+			Newest: &release.Revision{Number: 1, Status: release.PendingInstall, Created: 1_600_000_000},
+			Stored: 1,
 		},
 		{
-			Key:     release.Key{Namespace: "default", Name: "undecodable"},
-			Newest:  &release.Revision{Number: 1, Status: release.Deployed, Created: time.Unix(1_600_000_000, 0)},
-			Tracked: 1, Deployed: 1,
+			Key:    release.Key{Namespace: "default", Name: "undecodable"},
+			Newest: &release.Revision{Number: 1, Status: release.Deployed, Created: 1_600_000_000},
+			Stored: 1, Deployed: 1,
 			Payload: &release.Payload{Bytes: 12, Problem: "gzip"},
 		},
 		{
 			Key:     release.Key{Namespace: "default", Name: "ending"},
-			Newest:  &release.Revision{Number: 1, Status: release.Uninstalling, Created: time.Unix(1_600_000_000, 0)},
-			Tracked: 1,
+			Newest:  &release.Revision{Number: 1, Status: release.Uninstalling, Created: 1_600_000_000},
+			Stored:  1,
 			Payload: &release.Payload{Bytes: 100},
 		},
 		{
 			Key:     release.Key{Namespace: "kube-system", Name: "no-chart"},
 			Newest:  &release.Revision{Number: 1, Status: release.Uninstalled, Labels: map[string]string{"team/name": "core"}},
-			Tracked: 1,
+			Stored:  1,
 			Payload: &release.Payload{Bytes: 100},
 		},
 		{
-			Key:     release.Key{Namespace: "kube-system", Name: "odd"},
-			Newest:  &release.Revision{Number: 2, Status: release.Deployed, Created: time.Unix(1_600_000_000, 0)},
-			Tracked: 1, Deployed: 2,
+			Key:    release.Key{Namespace: "kube-system", Name: "odd"},
+			Newest: &release.Revision{Number: 2, Status: release.Deployed, Created: 1_600_000_000},
+			Stored: 1, Deployed: 2,
 			Payload: &release.Payload{Bytes: 1_048_576, Head: release.Head{
 				Chart: release.Chart{Name: "quo\"te", Version: "back\\slash", AppVersion: "line\nfeed \xff", Deprecated: true},
 			}},
@@ -109,7 +109,7 @@ func scrapeURL(h http.Handler, url string, header map[string]string) *httptest.R
 const openMetrics = "application/openmetrics-text;version=1.0.0"
 
 func TestScrapeIsGolden(t *testing.T) {
-	every := metrics.Options{AllStatuses: true, History: true, ReleaseLabels: []string{"team/name", "other"}}
+	every := metrics.Options{AllStatuses: true, ReleaseLabels: []string{"team/name", "other"}}
 	for name, tc := range map[string]struct {
 		options metrics.Options
 		accept  string
@@ -142,7 +142,7 @@ func TestScrapeIsGolden(t *testing.T) {
 }
 
 func TestScrapeParsesAndIsClean(t *testing.T) {
-	h, store := handler(t, metrics.Options{AllStatuses: true, History: true}, releases())
+	h, store := handler(t, metrics.Options{AllStatuses: true}, releases())
 	store.Synced()
 	body := scrape(h, nil).Body.Bytes()
 	parser := expfmt.NewTextParser(model.UTF8Validation)

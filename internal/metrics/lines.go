@@ -35,6 +35,8 @@ func gauge(name, help, source string, value func(*release.Release) (float64, boo
 
 func unix(t time.Time) (float64, bool) { return float64(t.Unix()), !t.IsZero() }
 
+func seconds(t release.Time) (float64, bool) { return float64(t), t != 0 }
+
 func sameInfo(a, b *release.Release) bool {
 	chart, ok := a.Chart()
 	other, also := b.Chart()

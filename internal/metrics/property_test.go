@@ -76,8 +76,8 @@ func naive(model map[release.Key]*release.Release) []string {
 	}
 	for _, r := range model {
 		key := fmt.Sprintf("name=%q,namespace=%q", r.Name, r.Namespace)
-		line("helm_release_created_timestamp_seconds{%s} %v", key, float64(r.Newest.Created.Unix()))
-		line("helm_release_modified_timestamp_seconds{%s} %v", key, float64(r.Newest.Modified.Unix()))
+		line("helm_release_created_timestamp_seconds{%s} %v", key, float64(r.Newest.Created))
+		line("helm_release_modified_timestamp_seconds{%s} %v", key, float64(r.Newest.Modified))
 		line("helm_release_revision{%s} %v", key, float64(r.Newest.Number))
 		if r.Deployed > 0 {
 			line("helm_release_deployed_revision{%s} %v", key, float64(r.Deployed))

@@ -88,7 +88,7 @@ func (s *Store) count(r *release.Release, by int) {
 		return
 	}
 	s.counts.statuses[r.Newest.Status] += by
-	s.counts.tracked += by * (r.Tracked + r.Shadowed)
+	s.counts.tracked += by * (r.Stored + r.Shadowed)
 	if r.Payload == nil && s.pending {
 		s.counts.pending += by
 	}

@@ -9,10 +9,11 @@ type Detail struct {
 	Shown *Release
 	// Absence says why it is not shown, if it is not.
 	Absence string
-	// Revisions are the tracked revisions, the shown one first.
+	// Revisions are the stored revisions, the shown one first and then by
+	// number, the highest first. Those of a storage that loses come last.
 	Revisions []*Revision
-	// Failure is why the payload of the newest revision has not been read
-	// yet, nil if nothing has gone wrong so far.
+	// Failure is why the payload of the newest revision, as it is now, has not
+	// been read, nil if nothing has gone wrong so far.
 	Failure *Failure
 }
 

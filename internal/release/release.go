@@ -4,6 +4,9 @@ package release
 
 import (
 	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -43,36 +46,90 @@ type Release struct {
 	// Deployed is the number of the newest revision whose status is deployed,
 	// 0 if there is none.
 	Deployed int
-	// Tracked counts the revisions tracked in Newest's storage: every stored
-	// one if superseded revisions are tracked too, else the others only.
-	Tracked int
-	// Shadowed counts the tracked revisions that are not shown because the
-	// same release has records in a storage that wins.
+	// Stored counts the stored revisions in Newest's storage, superseded ones
+	// included.
+	Stored int
+	// Shadowed counts the revisions that are not shown because the same release
+	// has records in a storage that wins.
 	Shadowed int
 	// Payload is what the newest revision's payload told, nil until it has
 	// been read.
 	Payload *Payload
 }
 
-// Revision is one stored record of a release, as its metadata tells.
+// Revision is one stored record of a release, as its metadata tells. There are
+// as many as Helm keeps, so it holds no text that can be derived.
 type Revision struct {
 	// UID identifies the record. Uninstall and install make revision 1 again
 	// under another UID.
-	UID string
+	UID UID
 	// Number is the revision's number, at least 1.
 	Number int
-	Status Status
-	// Storage and Object (the record's object name) say where the record is.
-	Storage Storage
-	Object  string
-	// ResourceVersion is the record's version as last seen.
-	ResourceVersion string
+	// ResourceVersion is the record's version as last seen. All versions of one
+	// resource are in order, see the API reference of Kubernetes.
+	ResourceVersion uint64
 	// Created is when the record was created: when the operation began.
-	Created time.Time
-	// Modified is the last write to the record by anyone, zero if unknown.
-	Modified time.Time
+	Created Time
+	// Modified is the last write to the record by anyone.
+	Modified Time
+	Status   Status
+	// Storage says where the record is.
+	Storage Storage
+	// OddObject is the name of the record's object if it is not the one that
+	// Helm gives, see Object.
+	OddObject string
 	// Labels are the record's own labels, only for the keys asked for.
 	Labels map[string]string
+}
+
+// Object returns the name of the record's object.
+func (r *Revision) Object(release string) string {
+	if r.OddObject != "" {
+		return r.OddObject
+	}
+	return ObjectName(release, r.Number)
+}
+
+// ObjectName returns the name that Helm gives to the object of a record.
+func ObjectName(release string, number int) string {
+	return "sh.helm.release.v1." + release + ".v" + strconv.Itoa(number)
+}
+
+// UID is the UID of an object.
+type UID [16]byte
+
+// ParseUID reads a UID as Kubernetes writes it. Any other text, which no API
+// server writes, gets a UID of its own.
+func ParseUID(s string) UID {
+	var uid UID
+	if len(s) == 36 && s[8] == '-' && s[13] == '-' && s[18] == '-' && s[23] == '-' {
+		digits := s[:8] + s[9:13] + s[14:18] + s[19:23] + s[24:]
+		if _, err := hex.Decode(uid[:], []byte(digits)); err == nil {
+			return uid
+		}
+	}
+	sum := sha256.Sum256([]byte(s))
+	return UID(sum[:len(uid)])
+}
+
+// Time is a moment in Unix seconds, which is as exactly as Kubernetes tells
+// it; 0 is unknown.
+type Time int64
+
+// TimeOf returns 0 for the zero time.
+func TimeOf(t time.Time) Time {
+	if t.IsZero() {
+		return 0
+	}
+	return Time(t.Unix())
+}
+
+// Time returns the zero time for 0.
+func (t Time) Time() time.Time {
+	if t == 0 {
+		return time.Time{}
+	}
+	return time.Unix(int64(t), 0).UTC()
 }
 
 // Payload is what one read of a revision's payload told.
@@ -82,12 +139,18 @@ type Payload struct {
 	// Bytes is the size of the payload as stored.
 	Bytes int
 	// Read is when it was read, and ResourceVersion the record's at that
-	// moment: Helm writes a record more than once, and it is read once.
+	// moment: Helm writes a record more than once.
 	Read            time.Time
-	ResourceVersion string
+	ResourceVersion uint64
 	// Problem is the reason why the payload could not be decoded, empty if it
 	// could. It is one of the reasons of package decode.
 	Problem string
+}
+
+// Outdated reports whether the record of the newest revision was written after
+// its payload was read.
+func (r *Release) Outdated() bool {
+	return r.Payload != nil && r.Payload.ResourceVersion < r.Newest.ResourceVersion
 }
 
 // Chart returns the chart of the newest revision, false if no payload of it

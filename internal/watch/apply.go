@@ -1,78 +1,67 @@
 package watch
 
 import (
-	"k8s.io/client-go/tools/cache"
+	"context"
 
 	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
 )
 
-// handler brings all events of one storage to apply.
-func (w *Watcher) handler(storage release.Storage) cache.ResourceEventHandler {
-	return cache.ResourceEventHandlerFuncs{
-		AddFunc:    func(obj any) { w.apply(storage, eventAdd, nil, recordOf(obj)) },
-		UpdateFunc: func(old, obj any) { w.apply(storage, eventUpdate, recordOf(old), recordOf(obj)) },
-		DeleteFunc: func(obj any) { w.apply(storage, eventDelete, recordOf(obj), nil) },
+// apply brings changes into the index and publishes the releases that they
+// concern. An update can bring another key or UID: labels are edited by hand,
+// and events that were missed merge a delete and a create. With whole set, the
+// changes are all that the source knows of.
+func (w *Watcher) apply(s *source, changes []change, whole bool) {
+	for _, c := range changes {
+		if c.is != nil {
+			w.report(c.is)
+		}
 	}
-}
-
-// recordOf unwraps a tombstone: what a relist found gone.
-func recordOf(obj any) *record {
-	if gone, ok := obj.(cache.DeletedFinalStateUnknown); ok {
-		obj = gone.Obj
-	}
-	r, _ := obj.(*record)
-	return r
-}
-
-// apply brings one event into the index: the record that was, and the one
-// that is, either of which may be nil. An update can bring another key or UID:
-// labels are edited by hand, and a relist merges a delete and a create.
-func (w *Watcher) apply(storage release.Storage, eventType string, was, is *record) {
-	w.cfg.Telemetry.WatchEvent(storage, eventType)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if is != nil {
-		w.report(is)
-		if !is.usable() {
-			is = nil
+	changed := make(map[release.Key]struct{})
+	if whole {
+		for _, key := range w.retain(s, changes) {
+			changed[key] = struct{}{}
 		}
 	}
-	if was != nil && was.usable() {
-		if is == nil || was.key != is.key || was.revision.UID != is.revision.UID {
-			w.remove(was)
+	for _, c := range changes {
+		if c.moved() && w.index.Remove(c.was.key(), c.was.revision.UID) {
+			changed[c.was.key()] = struct{}{}
+		}
+		if c.is != nil && c.is.usable() && w.index.Insert(c.is.key(), &c.is.revision) {
+			changed[c.is.key()] = struct{}{}
 		}
 	}
-	if is != nil {
-		w.insert(is.key, &is.revision)
-	}
-}
-
-// report counts what is odd about a record.
-func (w *Watcher) report(r *record) {
-	for _, f := range r.flaws {
-		w.cfg.Telemetry.RecordFlawed(string(f))
-		w.cfg.Logger.Debug("Odd record", "namespace", r.key.Namespace, "object", r.revision.Object, "flaw", f)
-	}
-}
-
-// insert requires mu.
-func (w *Watcher) insert(key release.Key, rev *release.Revision) {
-	if w.orphans != nil {
-		w.orphans.disown(key, rev.UID)
-	}
-	if w.index.Insert(key, rev) {
+	for key := range changed {
 		w.publish(key)
 	}
 }
 
-// remove requires mu.
-func (w *Watcher) remove(was *record) {
-	if !w.index.Remove(was.key, was.revision.UID) {
-		return
+// moved reports whether a record is no longer what it was in the index.
+func (c change) moved() bool {
+	return c.was != nil && (c.is == nil || !c.is.usable() || c.was.release != c.is.release || c.was.revision.UID != c.is.revision.UID)
+}
+
+// retain forgets what a source told before and no longer knows of. It requires
+// mu.
+func (w *Watcher) retain(s *source, changes []change) []release.Key {
+	known := make(map[release.UID]release.Key, len(changes))
+	for _, c := range changes {
+		if c.moved() {
+			delete(known, c.was.revision.UID)
+		}
+		if c.is != nil {
+			known[c.is.revision.UID] = c.is.key()
+		}
 	}
-	w.publish(was.key)
-	if w.orphans != nil && w.index.Get(was.key) == nil {
-		w.orphans.add(was.key, &was.revision)
+	return w.index.Retain(s.storage, s.namespace, func(key release.Key, uid release.UID) bool { return known[uid] == key })
+}
+
+// report counts what is odd about a record.
+func (w *Watcher) report(r *record) {
+	for _, flaw := range r.flaws.labels() {
+		w.cfg.Telemetry.RecordFlawed(flaw)
+		w.cfg.Logger.Debug("Odd record", "namespace", r.GetNamespace(), "object", r.GetName(), "flaw", flaw)
 	}
 }
 
@@ -95,6 +84,25 @@ func (w *Watcher) publish(key release.Key) {
 	if w.fetcher != nil && r.Payload == nil {
 		w.fetcher.queue.Add(key)
 	}
+}
+
+// read reads the payloads of newest revisions until the context ends.
+func (w *Watcher) read(ctx context.Context) {
+	w.fetcher.run(ctx, w.cfg.FetchConcurrency, func(r *reader, key release.Key) error {
+		rev := w.unread(key)
+		if rev == nil {
+			w.fetcher.forget(key)
+			return nil
+		}
+		payload, err := w.fetcher.fetch(ctx, r, key, rev)
+		if payload != nil {
+			w.deliver(key, rev, *payload)
+		}
+		if ctx.Err() == nil {
+			w.tried(key)
+		}
+		return err
+	})
 }
 
 // unread returns the newest revision of a release if its payload is still to
@@ -123,15 +131,4 @@ func (w *Watcher) tried(key release.Key) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	delete(w.untried, key)
-}
-
-// vanished looks an adopted revision up again: no watch will tell that it is
-// gone.
-func (w *Watcher) vanished(key release.Key) {
-	if w.orphans == nil {
-		return
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.orphans.again(key)
 }

@@ -5,6 +5,9 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
+
+	"k8s.io/apimachinery/pkg/util/wait"
 
 	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
 )
@@ -25,9 +28,11 @@ type barred struct {
 }
 
 type heldBack struct {
-	keys  map[release.Key]struct{}
-	probe release.Key     // let through once, the zero Key if none
-	last  release.Failure // the last read that was forbidden
+	keys    map[release.Key]struct{}
+	probe   release.Key     // let through once, the zero Key if none
+	last    release.Failure // the last read that was forbidden
+	backoff wait.Backoff
+	due     time.Time // when the next one is tried
 }
 
 // bar bars a group because a read was forbidden, and reports whether it was
@@ -40,11 +45,12 @@ func (b *barred) bar(g group, key release.Key, last release.Failure) bool {
 		if b.groups == nil {
 			b.groups = make(map[group]*heldBack)
 		}
-		held = &heldBack{keys: make(map[release.Key]struct{})}
+		held = &heldBack{keys: make(map[release.Key]struct{}), backoff: refusedBackoff}
 		b.groups[g] = held
 	}
 	held.keys[key] = struct{}{}
 	held.last = last
+	held.due = time.Now().Add(held.backoff.Step())
 	return !known
 }
 
@@ -97,7 +103,7 @@ func (b *barred) forget(key release.Key) {
 	}
 }
 
-// probes picks one release of each group to be tried, and opens a group that
+// probes picks one release of each group that is due, and opens a group that
 // has none left.
 func (b *barred) probes() []release.Key {
 	b.mu.Lock()
@@ -106,6 +112,9 @@ func (b *barred) probes() []release.Key {
 	for g, held := range b.groups {
 		if len(held.keys) == 0 {
 			delete(b.groups, g)
+		}
+		if time.Now().Before(held.due) {
+			continue
 		}
 		for key := range held.keys { // any will do
 			held.probe = key

@@ -2,11 +2,18 @@ package watch
 
 import (
 	"fmt"
+	"net"
+	"time"
 
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
 )
+
+// dialTimeout is how long a connection may take to open. A packet that was
+// dropped is sent again after a second, then after two more, then four: a new
+// attempt is sooner there than the fourth when the network is back.
+const dialTimeout = 3 * time.Second
 
 // Clients returns the two clients that Config wants.
 //
@@ -21,6 +28,9 @@ func Clients(config *rest.Config) (metadata.Interface, rest.Interface, error) {
 	config = metadata.ConfigFor(config)
 	config.QPS = -1
 	config.DisableCompression = true
+	if config.Dial == nil {
+		config.Dial = (&net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}).DialContext
+	}
 	meta, err := metadata.NewForConfig(config)
 	if err != nil {
 		return nil, nil, fmt.Errorf("metadata client for %s: %w", config.Host, err)

@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	utilnet "k8s.io/apimachinery/pkg/util/net"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/util/workqueue"
 
 	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
@@ -18,41 +21,45 @@ const (
 	// retryMin and retryMax bound the back-off of a payload that could not be
 	// read for a reason that may pass.
 	retryMin = 200 * time.Millisecond
-	retryMax = 5 * time.Minute
-	// probeInterval is how often one forbidden read is tried again for each
-	// group of them.
-	probeInterval = 15 * time.Second
+	retryMax = 5 * time.Second
 	// fetchTimeout bounds one GET, answer included.
-	fetchTimeout = time.Minute
+	fetchTimeout = 10 * time.Second
 )
 
 // fetcher reads and decodes the payloads of newest revisions.
 type fetcher struct {
-	w      *Watcher
-	queue  workqueue.TypedRateLimitingInterface[release.Key]
-	barred barred
+	core      rest.Interface
+	telemetry Telemetry
+	log       *slog.Logger
+	queue     workqueue.TypedRateLimitingInterface[release.Key]
+	barred    barred
+	rereads   *rereads
 
 	mu       sync.Mutex
 	failures map[release.Key]release.Failure // guarded by mu; the last one of each payload that is tried again
 }
 
-func newFetcher(w *Watcher) *fetcher {
+func newFetcher(core rest.Interface, telemetry Telemetry, log *slog.Logger) *fetcher {
 	return &fetcher{
-		w: w,
+		core:      core,
+		telemetry: telemetry,
+		log:       log,
 		queue: workqueue.NewTypedRateLimitingQueue(
 			workqueue.NewTypedItemExponentialFailureRateLimiter[release.Key](retryMin, retryMax)),
+		rereads:  newRereads(),
 		failures: make(map[release.Key]release.Failure),
 	}
 }
 
-// run works on the queue until the context ends.
-func (f *fetcher) run(ctx context.Context) {
+// run has a number of workers process the keys of the queue until the context
+// ends. What process returns says whether the API server is there.
+func (f *fetcher) run(ctx context.Context, workers int, process func(*reader, release.Key) error) {
 	var running sync.WaitGroup
 	defer running.Wait()
-	for range f.w.cfg.FetchConcurrency {
-		running.Go(func() { f.work(ctx) })
+	for range workers {
+		running.Go(func() { f.work(ctx, process) })
 	}
-	probe := time.NewTicker(probeInterval)
+	probe := time.NewTicker(refusedBackoff.Duration)
 	defer probe.Stop()
 	for {
 		select {
@@ -66,50 +73,51 @@ func (f *fetcher) run(ctx context.Context) {
 	}
 }
 
-// work owns one decoder, whose buffers it uses again for each payload.
-func (f *fetcher) work(ctx context.Context) {
-	r := newReader()
+// work owns one reader, whose buffers it uses again for each payload. It slows
+// down while the API server is away, whatever number of payloads is awaited.
+func (f *fetcher) work(ctx context.Context, process func(*reader, release.Key) error) {
+	r, backoff := newReader(), awayBackoff
 	for {
 		key, shutdown := f.queue.Get()
 		if shutdown {
 			return
 		}
-		f.process(ctx, r, key)
+		err := process(r, key)
 		f.queue.Done(key)
+		if err == nil || !isUnavailable(err) {
+			backoff = awayBackoff
+			continue
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(backoff.Step()):
+		}
 	}
 }
 
-// process reads the payload of a release's newest revision, if that is still
-// to be done. A failure ends here: it is counted, logged once, and decides
-// when to try again.
-func (f *fetcher) process(ctx context.Context, r *reader, key release.Key) {
-	rev := f.w.unread(key)
-	if rev == nil {
-		f.forget(key)
-		return
-	}
+// fetch reads the payload of a release's newest revision, or returns nil. A
+// failure ends here: it is counted, logged once, and decides when to try
+// again.
+func (f *fetcher) fetch(ctx context.Context, r *reader, key release.Key, rev *release.Revision) (*release.Payload, error) {
 	g := group{rev.Storage, key.Namespace}
 	if f.barred.hold(g, key) {
-		f.w.tried(key)
-		return
+		return nil, nil
 	}
-	payload, err := f.fetch(ctx, r, key, rev)
-	log := f.w.cfg.Logger.With("namespace", key.Namespace, "release", key.Name, "revision", rev.Number)
+	payload, err := f.get(ctx, r, key, rev)
+	log := f.log.With("namespace", key.Namespace, "release", key.Name, "revision", rev.Number)
 	switch {
 	case ctx.Err() != nil:
-		return
 	case err == nil:
 		f.forgive(key)
-		f.w.deliver(key, rev, payload)
 		if payload.Problem != "" {
-			log.Warn("Payload cannot be decoded, status and revision are still served", "object", rev.Object, "reason", payload.Problem)
+			log.Warn("Payload cannot be decoded, status and revision are still served", "object", rev.Object(key.Name), "reason", payload.Problem)
 		}
 		for _, freed := range f.barred.free(g) {
 			f.queue.Add(freed)
 		}
+		return &payload, nil
 	case apierrors.IsNotFound(err), errors.Is(err, errReplaced):
 		f.forgive(key) // the event that says so is under way
-		f.w.vanished(key)
 	case apierrors.IsForbidden(err):
 		f.forgive(key)
 		if f.barred.bar(g, key, failed(err)) {
@@ -118,18 +126,24 @@ func (f *fetcher) process(ctx context.Context, r *reader, key release.Key) {
 		}
 	default:
 		log.Warn("Payload could not be read, will try again", "err", err)
-		f.mu.Lock()
-		f.failures[key] = failed(err)
-		f.mu.Unlock()
+		f.fail(key, err)
 		f.queue.AddRateLimited(key)
 	}
-	f.w.tried(key)
+	return nil, err
+}
+
+// fail notes why a payload could not be read.
+func (f *fetcher) fail(key release.Key, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.failures[key] = failed(err)
 }
 
 // forget drops what is remembered of a release whose payload is not wanted.
 func (f *fetcher) forget(key release.Key) {
 	f.forgive(key)
 	f.barred.forget(key)
+	f.rereads.forget(key)
 }
 
 // forgive drops the failures of a release, so that the next one is its first.
@@ -161,28 +175,40 @@ func failed(err error) release.Failure {
 	return release.Failure{At: time.Now().UTC(), Error: strings.ToValidUTF8(text[:min(len(text), most)], "")}
 }
 
-// fetch does the GET and tells telemetry how it went.
-func (f *fetcher) fetch(ctx context.Context, r *reader, key release.Key, rev *release.Revision) (release.Payload, error) {
+// get does the GET and tells telemetry how it went.
+func (f *fetcher) get(ctx context.Context, r *reader, key release.Key, rev *release.Revision) (release.Payload, error) {
 	start := time.Now()
 	limited, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
-	got, err := r.read(limited, f.w.cfg.Core, key.Namespace, rev)
+	got, err := r.read(limited, f.core, key, rev)
 	result := fetchOK
 	switch {
 	case ctx.Err() != nil:
 		return release.Payload{}, ctx.Err()
 	case err == nil:
-		f.w.cfg.Telemetry.PayloadDecoded(got.payload.Problem, got.decoding)
+		f.telemetry.PayloadDecoded(got.payload.Problem, got.decoding)
 	case apierrors.IsNotFound(err), errors.Is(err, errReplaced):
 		result = fetchNotFound
 	case apierrors.IsForbidden(err):
 		result = fetchForbidden
 	default:
 		result = fetchError
+		if statusCode(err) == 0 {
+			f.hangUp()
+		}
 	}
-	f.w.cfg.Telemetry.PayloadFetched(result, got.payload.Bytes, time.Since(start)-got.decoding)
+	f.telemetry.PayloadFetched(result, got.payload.Bytes, time.Since(start)-got.decoding)
 	if err != nil {
-		err = fmt.Errorf("fetch %s %s/%s: %w", rev.Storage, key.Namespace, rev.Object, err)
+		err = fmt.Errorf("fetch %s %s/%s: %w", rev.Storage, key.Namespace, rev.Object(key.Name), err)
 	}
 	return got.payload, err
+}
+
+// hangUp closes the connections that are not in use: HTTP/1.1 has no ping, so
+// each of them would have to run into its own timeout if the network between
+// here and the API server has forgotten them.
+func (f *fetcher) hangUp() {
+	if c, ok := f.core.(*rest.RESTClient); ok && c.Client != nil {
+		utilnet.CloseIdleConnectionsFor(c.Client.Transport)
+	}
 }

@@ -59,16 +59,13 @@ func fed(b *testing.B, n int) (*Watcher, cache.Store, http.Handler) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	w, err := New(Config{
+	w := New(Config{
 		Metadata: meta, Core: core, Storages: []release.Storage{release.Secrets}, FetchConcurrency: 1,
 		Sink: sink, Telemetry: telemetry, Logger: slog.New(slog.DiscardHandler),
 	})
-	if err != nil {
-		b.Fatal(err)
-	}
 	w.fetcher.queue.ShutDown() // nobody works on it here, so it must not fill
 	store := cache.NewStore(cache.DeletionHandlingMetaNamespaceKeyFunc)
-	transform, handler := toRecords(release.Secrets, nil), w.handler(release.Secrets)
+	transform, handler := toRecords(release.Secrets, nil), &handler{source: w.sources[0], live: true}
 	for i := range n {
 		obj, err := transform(object(i))
 		if err != nil {
@@ -79,8 +76,7 @@ func fed(b *testing.B, n int) (*Watcher, cache.Store, http.Handler) {
 		}
 		handler.OnAdd(obj, true)
 		r := recordOf(obj)
-		w.deliver(r.key, &r.revision, payloadOf(i))
-
+		w.deliver(r.key(), &r.revision, payloadOf(i))
 	}
 	w.setSynced()
 	return w, store, metrics.NewHandler(sink, prometheus.NewRegistry())
@@ -103,7 +99,7 @@ func object(i int) *metav1.PartialObjectMetadata {
 
 func payloadOf(i int) release.Payload {
 	at := time.Unix(1_790_000_000+int64(i), 0).UTC()
-	return release.Payload{Bytes: 20_000 + i%50_000, Read: at, ResourceVersion: fmt.Sprint(1_000_000 + i), Head: release.Head{
+	return release.Payload{Bytes: 20_000 + i%50_000, Read: at, ResourceVersion: uint64(1_000_000 + i), Head: release.Head{
 		FirstDeployed: at, LastDeployed: at, Description: strings.Clone("Upgrade complete"),
 		Chart: release.Chart{
 			Name: fmt.Sprintf("chart-%d", i%61), Version: fmt.Sprintf("1.%d.0", i%20), AppVersion: fmt.Sprintf("v2.%d", i%20),
@@ -145,7 +141,7 @@ func BenchmarkReleases(b *testing.B) {
 	w := &Watcher{index: newIndex(), synced: true}
 	for i := range 10_000 {
 		r := parseRecord(release.Secrets, object(i), nil)
-		w.index.Insert(r.key, &r.revision)
+		w.index.Insert(r.key(), &r.revision)
 	}
 	b.ReportAllocs()
 	for b.Loop() {

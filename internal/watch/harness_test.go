@@ -20,10 +20,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer/protobuf"
 	"k8s.io/apimachinery/pkg/types"
-	apiwatch "k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/metadata/fake"
 	"k8s.io/client-go/rest"
-	clienttesting "k8s.io/client-go/testing"
 
 	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
 	"github.com/helm-state-metrics/helm-state-metrics/internal/watch"
@@ -78,6 +76,7 @@ func (c *cluster) write(name string, number int, status release.Status, uid, cha
 	var err error
 	if known {
 		partial.ResourceVersion = "2"
+		c.setVersion(object, "2")
 		err = c.metadata.Tracker().Update(secrets, partial, "ns")
 	} else {
 		err = c.metadata.Tracker().Create(secrets, partial, "ns")
@@ -85,6 +84,28 @@ func (c *cluster) write(name string, number int, status release.Status, uid, cha
 	if err != nil {
 		c.t.Fatal(err)
 	}
+}
+
+// relabel edits the name label of a record.
+func (c *cluster) relabel(name string, number int, to string) {
+	c.t.Helper()
+	object := objectName(name, number)
+	c.setVersion(object, "2")
+	c.mu.Lock()
+	meta := *c.payloads[object].ObjectMeta.DeepCopy()
+	c.mu.Unlock()
+	meta.Labels["name"] = to
+	partial := &metav1.PartialObjectMetadata{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"}, ObjectMeta: meta}
+	if err := c.metadata.Tracker().Update(secrets, partial, "ns"); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// setVersion is what a write does to a record's payload.
+func (c *cluster) setVersion(object, version string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.payloads[object].ResourceVersion = version
 }
 
 func (c *cluster) delete(name string, number int) {
@@ -96,21 +117,6 @@ func (c *cluster) delete(name string, number int) {
 	if err := c.metadata.Tracker().Delete(secrets, "ns", object); err != nil {
 		c.t.Fatal(err)
 	}
-}
-
-// watchLikeAServer makes watches leave out superseded records, as the label
-// selector does at a server: the fake tells watches of everything.
-func (c *cluster) watchLikeAServer() {
-	c.metadata.PrependWatchReactor("secrets", func(clienttesting.Action) (bool, apiwatch.Interface, error) {
-		w, err := c.metadata.Tracker().Watch(secrets, "ns")
-		if err != nil {
-			return true, nil, err
-		}
-		return true, apiwatch.Filter(w, func(e apiwatch.Event) (apiwatch.Event, bool) {
-			m, ok := e.Object.(*metav1.PartialObjectMetadata)
-			return e, !ok || m.Labels["status"] != string(release.Superseded)
-		}), nil
-	})
 }
 
 // answer sets the status of every GET from now on, 0 for the truth.
@@ -170,6 +176,7 @@ type watching struct {
 	mu       sync.Mutex
 	releases map[string]*release.Release // by name; guarded by mu
 	synced   int                         // guarded by mu
+	sets     int                         // guarded by mu; how often Set was called
 	counts   map[string]int              // of telemetry; guarded by mu
 }
 
@@ -189,9 +196,7 @@ func (c *cluster) start(change ...func(*watch.Config)) *watching {
 	for _, f := range change {
 		f(&cfg)
 	}
-	if w.Watcher, err = watch.New(cfg); err != nil {
-		c.t.Fatal(err)
-	}
+	w.Watcher = watch.New(cfg)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- w.Run(ctx) }()
@@ -225,6 +230,13 @@ func (w *watching) newest(name string) (int, release.Status) {
 	return 0, ""
 }
 
+// times returns how often the sink was told of a release.
+func (w *watching) times() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.sets
+}
+
 func (w *watching) counted(what string) int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -249,6 +261,7 @@ func (w *watching) Set(r *release.Release) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.releases[r.Name] = r
+	w.sets++
 }
 
 func (w *watching) Remove(key release.Key) {

@@ -1,6 +1,7 @@
 package watch
 
 import (
+	"bytes"
 	"cmp"
 	"maps"
 	"slices"
@@ -8,20 +9,20 @@ import (
 	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
 )
 
-// index knows every tracked revision of every release and derives from them
+// index knows every stored revision of every release and derives from them
 // what is shown. It is pure: no locks, no I/O. The zero value is not usable.
 type index struct {
 	entries map[release.Key]*entry
 }
 
-// entry is one release: its tracked revisions, best first (see better), and
+// entry is one release: its stored revisions, best first (see better), and
 // the value last made of them.
 type entry struct {
 	revisions []revision
 	shown     *release.Release
 }
 
-// revision is a tracked revision and, once it has been read, its payload.
+// revision is a stored revision and, once it has been read, its payload.
 type revision struct {
 	*release.Revision
 	payload *release.Payload
@@ -31,7 +32,7 @@ func newIndex() *index {
 	return &index{entries: make(map[release.Key]*entry)}
 }
 
-// Get returns the release as it is now, nil if it has no tracked revision.
+// Get returns the release as it is now, nil if it has no stored revision.
 func (x *index) Get(key release.Key) *release.Release {
 	if e := x.entries[key]; e != nil {
 		return e.shown
@@ -65,7 +66,7 @@ func (x *index) Insert(key release.Key, rev *release.Revision) bool {
 
 // Remove forgets a revision and reports whether the release as shown changed.
 // The release is gone when its last revision is.
-func (x *index) Remove(key release.Key, uid string) bool {
+func (x *index) Remove(key release.Key, uid release.UID) bool {
 	e := x.entries[key]
 	if e == nil {
 		return false
@@ -82,9 +83,34 @@ func (x *index) Remove(key release.Key, uid string) bool {
 	return e.refresh(key)
 }
 
+// Retain forgets the revisions of a storage in a namespace ("" for all) that
+// keep does not want, and returns the releases that changed as shown.
+func (x *index) Retain(storage release.Storage, namespace string, keep func(release.Key, release.UID) bool) []release.Key {
+	var changed []release.Key
+	for key, e := range x.entries {
+		if namespace != "" && namespace != key.Namespace {
+			continue
+		}
+		var gone []release.UID
+		for _, r := range e.revisions {
+			if r.Storage == storage && !keep(key, r.UID) {
+				gone = append(gone, r.UID)
+			}
+		}
+		shown := false
+		for _, uid := range gone {
+			shown = x.Remove(key, uid) || shown
+		}
+		if shown {
+			changed = append(changed, key)
+		}
+	}
+	return changed
+}
+
 // SetPayload records what the payload of a revision told and reports whether
 // the release as shown changed. It does nothing if the revision is no longer
-// tracked, or was written again while an undecodable payload was read.
+// stored, or was written again while an undecodable payload was read.
 func (x *index) SetPayload(key release.Key, read *release.Revision, p release.Payload) bool {
 	e := x.entries[key]
 	if e == nil {
@@ -99,7 +125,7 @@ func (x *index) SetPayload(key release.Key, read *release.Revision, p release.Pa
 }
 
 // find returns the position of the revision with this UID, -1 if there is none.
-func (e *entry) find(uid string) int {
+func (e *entry) find(uid release.UID) int {
 	return slices.IndexFunc(e.revisions, func(r revision) bool { return r.UID == uid })
 }
 
@@ -113,7 +139,7 @@ func (e *entry) refresh(key release.Key) bool {
 			made.Shadowed++
 			continue
 		}
-		made.Tracked++
+		made.Stored++
 		if r.Status == release.Deployed {
 			made.Deployed = max(made.Deployed, r.Number)
 		}
@@ -133,17 +159,17 @@ func better(a, b revision) int {
 	return cmp.Or(
 		-cmp.Compare(a.Storage, b.Storage), // "secrets" sorts behind "configmaps"
 		cmp.Compare(b.Number, a.Number),
-		b.Created.Compare(a.Created),
-		cmp.Compare(b.UID, a.UID),
+		cmp.Compare(b.Created, a.Created),
+		bytes.Compare(b.UID[:], a.UID[:]),
 	)
 }
 
 func same(a, b *release.Release) bool {
 	x, y := a.Newest, b.Newest
 	return a.Payload == b.Payload && a.Deployed == b.Deployed &&
-		a.Tracked == b.Tracked && a.Shadowed == b.Shadowed &&
+		a.Stored == b.Stored && a.Shadowed == b.Shadowed &&
 		x.UID == y.UID && x.Number == y.Number && x.Status == y.Status && x.Storage == y.Storage &&
-		x.ResourceVersion == y.ResourceVersion && x.Object == y.Object &&
-		x.Created.Equal(y.Created) && x.Modified.Equal(y.Modified) &&
+		x.ResourceVersion == y.ResourceVersion && x.OddObject == y.OddObject &&
+		x.Created == y.Created && x.Modified == y.Modified &&
 		maps.Equal(x.Labels, y.Labels)
 }

@@ -1,11 +1,11 @@
 package watch
 
 import (
+	"bytes"
 	"cmp"
 	"fmt"
 	"slices"
 	"testing"
-	"time"
 
 	gocmp "github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
@@ -18,13 +18,12 @@ var key = release.Key{Namespace: "team-a", Name: "my.app"}
 // rev is a revision whose UID follows from its number, unless changed.
 func rev(number int, status release.Status, change ...func(*release.Revision)) *release.Revision {
 	r := &release.Revision{
-		UID:             fmt.Sprintf("uid-%d", number),
+		UID:             release.ParseUID(fmt.Sprintf("uid-%d", number)),
 		Number:          number,
 		Status:          status,
 		Storage:         release.Secrets,
-		Object:          fmt.Sprintf("sh.helm.release.v1.my.app.v%d", number),
-		ResourceVersion: "1",
-		Created:         time.Unix(int64(number), 0).UTC(),
+		ResourceVersion: 1,
+		Created:         release.Time(number),
 	}
 	for _, c := range change {
 		c(r)
@@ -32,20 +31,22 @@ func rev(number int, status release.Status, change ...func(*release.Revision)) *
 	return r
 }
 
-func uid(s string) func(*release.Revision) { return func(r *release.Revision) { r.UID = s } }
+func uid(s string) func(*release.Revision) {
+	return func(r *release.Revision) { r.UID = release.ParseUID(s) }
+}
 
-func resourceVersion(s string) func(*release.Revision) {
-	return func(r *release.Revision) { r.ResourceVersion = s }
+func resourceVersion(version uint64) func(*release.Revision) {
+	return func(r *release.Revision) { r.ResourceVersion = version }
 }
 
 func inConfigMaps(r *release.Revision) { r.Storage = release.ConfigMaps }
 
 // shown is what a test looks at.
 type shown struct {
-	Newest, Deployed, Tracked, Shadowed int
-	Status                              release.Status
-	Storage                             release.Storage
-	Chart                               string
+	Newest, Deployed, Stored, Shadowed int
+	Status                             release.Status
+	Storage                            release.Storage
+	Chart                              string
 }
 
 func show(r *release.Release) shown {
@@ -53,7 +54,7 @@ func show(r *release.Release) shown {
 		return shown{}
 	}
 	s := shown{
-		Newest: r.Newest.Number, Deployed: r.Deployed, Tracked: r.Tracked, Shadowed: r.Shadowed,
+		Newest: r.Newest.Number, Deployed: r.Deployed, Stored: r.Stored, Shadowed: r.Shadowed,
 		Status: r.Newest.Status, Storage: r.Newest.Storage,
 	}
 	if r.Payload != nil {
@@ -69,7 +70,7 @@ func chart(name string) release.Payload {
 func TestIndex(t *testing.T) {
 	type step func(*index) bool
 	insert := func(r *release.Revision) step { return func(x *index) bool { return x.Insert(key, r) } }
-	remove := func(uid string) step { return func(x *index) bool { return x.Remove(key, uid) } }
+	remove := func(uid string) step { return func(x *index) bool { return x.Remove(key, release.ParseUID(uid)) } }
 	read := func(r *release.Revision, p release.Payload) step {
 		return func(x *index) bool { return x.SetPayload(key, r, p) }
 	}
@@ -81,16 +82,16 @@ func TestIndex(t *testing.T) {
 		"an upgrade shows the newest revision and keeps the deployed one in mind": {
 			steps:   []step{insert(rev(1, release.Deployed)), insert(rev(2, release.PendingUpgrade))},
 			changed: true,
-			want:    shown{Newest: 2, Deployed: 1, Tracked: 2, Status: release.PendingUpgrade, Storage: release.Secrets},
+			want:    shown{Newest: 2, Deployed: 1, Stored: 2, Status: release.PendingUpgrade, Storage: release.Secrets},
 		},
 		"numbers are compared as numbers": {
 			steps:   []step{insert(rev(10, release.Deployed)), insert(rev(9, release.Failed))},
 			changed: true,
-			want:    shown{Newest: 10, Deployed: 10, Tracked: 2, Status: release.Deployed, Storage: release.Secrets},
+			want:    shown{Newest: 10, Deployed: 10, Stored: 2, Status: release.Deployed, Storage: release.Secrets},
 		},
 		"an event that says the same again changes nothing": {
 			steps: []step{insert(rev(1, release.Deployed)), insert(rev(1, release.Deployed))},
-			want:  shown{Newest: 1, Deployed: 1, Tracked: 1, Status: release.Deployed, Storage: release.Secrets},
+			want:  shown{Newest: 1, Deployed: 1, Stored: 1, Status: release.Deployed, Storage: release.Secrets},
 		},
 		"deleting the newest revision makes the one below it the newest, with what its payload told": {
 			steps: []step{
@@ -98,7 +99,7 @@ func TestIndex(t *testing.T) {
 				insert(rev(2, release.PendingUpgrade)), remove("uid-2"),
 			},
 			changed: true,
-			want:    shown{Newest: 1, Deployed: 1, Tracked: 1, Status: release.Deployed, Storage: release.Secrets, Chart: "a"},
+			want:    shown{Newest: 1, Deployed: 1, Stored: 1, Status: release.Deployed, Storage: release.Secrets, Chart: "a"},
 		},
 		"a new revision never shows the chart of the one before it": {
 			steps: []step{
@@ -106,21 +107,21 @@ func TestIndex(t *testing.T) {
 				insert(rev(2, release.PendingUpgrade)),
 			},
 			changed: true,
-			want:    shown{Newest: 2, Deployed: 1, Tracked: 2, Status: release.PendingUpgrade, Storage: release.Secrets},
+			want:    shown{Newest: 2, Deployed: 1, Stored: 2, Status: release.PendingUpgrade, Storage: release.Secrets},
 		},
 		"a payload of a revision that is gone is dropped": {
 			steps: []step{
 				insert(rev(1, release.Deployed)), insert(rev(2, release.Deployed)), remove("uid-1"),
 				read(rev(1, release.Deployed), chart("a")),
 			},
-			want: shown{Newest: 2, Deployed: 2, Tracked: 1, Status: release.Deployed, Storage: release.Secrets},
+			want: shown{Newest: 2, Deployed: 2, Stored: 1, Status: release.Deployed, Storage: release.Secrets},
 		},
 		"a payload of an older revision is kept but not shown": {
 			steps: []step{
 				insert(rev(1, release.Deployed)), insert(rev(2, release.Failed)),
 				read(rev(1, release.Deployed), chart("a")),
 			},
-			want: shown{Newest: 2, Deployed: 1, Tracked: 2, Status: release.Failed, Storage: release.Secrets},
+			want: shown{Newest: 2, Deployed: 1, Stored: 2, Status: release.Failed, Storage: release.Secrets},
 		},
 		"uninstall and install make revision 1 again under another UID": {
 			steps: []step{
@@ -128,33 +129,33 @@ func TestIndex(t *testing.T) {
 				remove("uid-1"), insert(rev(1, release.Deployed, uid("other"))),
 			},
 			changed: true,
-			want:    shown{Newest: 1, Deployed: 1, Tracked: 1, Status: release.Deployed, Storage: release.Secrets},
+			want:    shown{Newest: 1, Deployed: 1, Stored: 1, Status: release.Deployed, Storage: release.Secrets},
 		},
 		"a status change keeps what the payload told": {
 			steps: []step{
 				insert(rev(1, release.PendingInstall)), read(rev(1, release.PendingInstall), chart("a")),
-				insert(rev(1, release.Deployed, resourceVersion("2"))),
+				insert(rev(1, release.Deployed, resourceVersion(2))),
 			},
 			changed: true,
-			want:    shown{Newest: 1, Deployed: 1, Tracked: 1, Status: release.Deployed, Storage: release.Secrets, Chart: "a"},
+			want:    shown{Newest: 1, Deployed: 1, Stored: 1, Status: release.Deployed, Storage: release.Secrets, Chart: "a"},
 		},
 		"a late delete of an earlier record does not touch the one that replaced it": {
 			steps: []step{insert(rev(1, release.Deployed, uid("other"))), remove("uid-1")},
-			want:  shown{Newest: 1, Deployed: 1, Tracked: 1, Status: release.Deployed, Storage: release.Secrets},
+			want:  shown{Newest: 1, Deployed: 1, Stored: 1, Status: release.Deployed, Storage: release.Secrets},
 		},
 		"Secrets win over ConfigMaps with a higher number": {
 			steps: []step{
 				insert(rev(7, release.Failed, inConfigMaps)), insert(rev(2, release.Deployed)),
 			},
 			changed: true,
-			want:    shown{Newest: 2, Deployed: 2, Tracked: 1, Shadowed: 1, Status: release.Deployed, Storage: release.Secrets},
+			want:    shown{Newest: 2, Deployed: 2, Stored: 1, Shadowed: 1, Status: release.Deployed, Storage: release.Secrets},
 		},
 		"ConfigMaps are shown once the Secrets are gone": {
 			steps: []step{
 				insert(rev(7, release.Failed, inConfigMaps)), insert(rev(2, release.Deployed)), remove("uid-2"),
 			},
 			changed: true,
-			want:    shown{Newest: 7, Tracked: 1, Status: release.Failed, Storage: release.ConfigMaps},
+			want:    shown{Newest: 7, Stored: 1, Status: release.Failed, Storage: release.ConfigMaps},
 		},
 		"a release is gone with its last revision": {
 			steps:   []step{insert(rev(1, release.Uninstalling)), remove("uid-1")},
@@ -186,7 +187,7 @@ func TestIndexForgetsAnUndecodablePayloadWhenTheRecordIsWrittenAgain(t *testing.
 	if x.Get(key).Payload == nil {
 		t.Fatal("forgotten although the record is the same")
 	}
-	x.Insert(key, rev(1, release.Deployed, resourceVersion("2")))
+	x.Insert(key, rev(1, release.Deployed, resourceVersion(2)))
 	if p := x.Get(key).Payload; p != nil {
 		t.Fatalf("still holds %+v after the record was written again", p)
 	}
@@ -214,11 +215,11 @@ func TestIndexAgainstModel(t *testing.T) {
 				changed = x.Insert(key, r)
 				model[id] = revision{Revision: r, payload: model[id].payload}
 			case 1:
-				changed = x.Remove(key, id)
+				changed = x.Remove(key, release.ParseUID(id))
 				delete(model, id)
 			case 2:
 				p := chart(id)
-				changed = x.SetPayload(key, &release.Revision{UID: id}, p)
+				changed = x.SetPayload(key, &release.Revision{UID: release.ParseUID(id)}, p)
 				if r, ok := model[id]; ok {
 					r.payload = &p
 					model[id] = r
@@ -252,7 +253,7 @@ func naive(model map[string]revision) shown {
 			}
 			return -1
 		}
-		return cmp.Or(cmp.Compare(a.Number, b.Number), a.Created.Compare(b.Created), cmp.Compare(a.UID, b.UID))
+		return cmp.Or(cmp.Compare(a.Number, b.Number), cmp.Compare(a.Created, b.Created), bytes.Compare(a.UID[:], b.UID[:]))
 	})
 	newest := all[len(all)-1]
 	s := shown{Newest: newest.Number, Status: newest.Status, Storage: newest.Storage}
@@ -267,7 +268,7 @@ func naive(model map[string]revision) shown {
 		case r.Status == release.Deployed && r.Number > s.Deployed:
 			s.Deployed = r.Number
 		}
-		s.Tracked++
+		s.Stored++
 	}
 	return s
 }

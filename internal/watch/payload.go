@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"math"
+	"strconv"
 
 	"k8s.io/client-go/rest"
 
@@ -24,15 +25,15 @@ var (
 	errReplaced  = errors.New("the record was replaced by another of the same name")
 )
 
-// getRecord starts the one GET that a revision costs. The resource version
-// lets the server answer from its watch cache, but not with anything older
-// than the event that told of the revision. The caller closes the answer.
-func getRecord(ctx context.Context, client rest.Interface, namespace string, rev *release.Revision) (io.ReadCloser, error) {
+// getRecord starts a GET of a record. The resource version lets the server
+// answer from its watch cache, but not with anything older than the event that
+// told of the revision. The caller closes the answer.
+func getRecord(ctx context.Context, client rest.Interface, key release.Key, rev *release.Revision) (io.ReadCloser, error) {
 	return client.Get().
-		Namespace(namespace).
+		Namespace(key.Namespace).
 		Resource(string(rev.Storage)).
-		Name(rev.Object).
-		Param("resourceVersion", rev.ResourceVersion).
+		Name(rev.Object(key.Name)).
+		Param("resourceVersion", strconv.FormatUint(rev.ResourceVersion, 10)).
 		SetHeader("Accept", protobufContentType).
 		Stream(ctx)
 }
@@ -49,32 +50,34 @@ func getRecord(ctx context.Context, client rest.Interface, namespace string, rev
 // field 2 an entry of its data (key in field 1, value in field 2), alike in
 // both kinds. Fields come in the order of their numbers, as the API server's
 // generated code writes them.
-func seekPayload(r *bufio.Reader, uid string) (version string, size int, err error) {
+func seekPayload(r *bufio.Reader, uid release.UID) (version uint64, size int, err error) {
 	var magic [4]byte
 	if _, err := io.ReadFull(r, magic[:]); err != nil {
-		return "", 0, cutOff(err)
+		return 0, 0, cutOff(err)
 	}
 	if string(magic[:]) != "k8s\x00" {
-		return "", 0, errWire
+		return 0, 0, errWire
 	}
 	object, err := (&wire{r: r, left: math.MaxInt64}).enter(2)
 	if err != nil {
-		return "", 0, err
+		return 0, 0, err
 	}
 	meta, err := object.enter(1)
 	if err != nil {
-		return "", 0, err
+		return 0, 0, err
 	}
 	if got, err := meta.text(5); err != nil {
-		return "", 0, err
-	} else if got != uid {
-		return "", 0, errReplaced
+		return 0, 0, err
+	} else if release.ParseUID(got) != uid {
+		return 0, 0, errReplaced
 	}
-	if version, err = meta.text(6); err != nil {
-		return "", 0, err
+	text, err := meta.text(6)
+	if err != nil {
+		return 0, 0, err
 	}
+	version = parseResourceVersion(text)
 	if err := meta.skip(meta.left); err != nil {
-		return "", 0, err
+		return 0, 0, err
 	}
 	for {
 		entry, err := object.enter(2)
@@ -82,19 +85,19 @@ func seekPayload(r *bufio.Reader, uid string) (version string, size int, err err
 			return version, 0, errNoPayload
 		}
 		if err != nil {
-			return "", 0, err
+			return 0, 0, err
 		}
 		if key, err := entry.text(1); err != nil {
-			return "", 0, err
+			return 0, 0, err
 		} else if key == payloadKey {
 			value, err := entry.enter(2)
 			if err != nil {
-				return "", 0, err
+				return 0, 0, err
 			}
 			return version, int(value.left), nil
 		}
 		if err := entry.skip(entry.left); err != nil {
-			return "", 0, err
+			return 0, 0, err
 		}
 	}
 }

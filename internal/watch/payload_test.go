@@ -13,6 +13,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer/protobuf"
+
+	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
 )
 
 // encode writes an object as the API server does.
@@ -85,15 +87,15 @@ func TestSeekPayload(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := bufio.NewReaderSize(bytes.NewReader(tc.answer), 64)
-			version, size, err := seekPayload(r, tc.uid)
+			version, size, err := seekPayload(r, release.ParseUID(tc.uid))
 			if !errors.Is(err, tc.err) {
 				t.Fatalf("error %v, want %v", err, tc.err)
 			}
 			if err != nil {
 				return
 			}
-			if size != len(tc.want) || version != "9" {
-				t.Fatalf("size %d and version %q, want %d and 9", size, version, len(tc.want))
+			if size != len(tc.want) || version != 9 {
+				t.Fatalf("size %d and version %d, want %d and 9", size, version, len(tc.want))
 			}
 			got := make([]byte, size)
 			if _, err := io.ReadFull(r, got); err != nil || string(got) != tc.want {
@@ -111,7 +113,7 @@ func TestSeekPayloadOfDamagedAnswers(t *testing.T) {
 	for range 20_000 {
 		damaged := bytes.Clone(answer)
 		damaged[random.IntN(len(damaged))] ^= byte(1 << random.IntN(8))
-		if _, size, err := seekPayload(bufio.NewReader(bytes.NewReader(damaged)), "uid-1"); err == nil && size < 0 {
+		if _, size, err := seekPayload(bufio.NewReader(bytes.NewReader(damaged)), release.ParseUID("uid-1")); err == nil && size < 0 {
 			t.Fatalf("size %d", size)
 		}
 	}

@@ -37,8 +37,8 @@ func newReader() *reader {
 // read gets a record and decodes its head from the stream. What follows the
 // head is drained, not cut off: the bytes are under way already, and a stream
 // that is reset half-way is an error in the API server's log.
-func (r *reader) read(ctx context.Context, core rest.Interface, namespace string, rev *release.Revision) (reading, error) {
-	body, err := getRecord(ctx, core, namespace, rev)
+func (r *reader) read(ctx context.Context, core rest.Interface, key release.Key, rev *release.Revision) (reading, error) {
+	body, err := getRecord(ctx, core, key, rev)
 	if err != nil {
 		return reading{}, err
 	}

@@ -1,13 +1,12 @@
 package watch
 
 import (
-	"slices"
 	"strconv"
 	"strings"
 	"time"
+	"unique"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/cache"
 
 	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
@@ -28,79 +27,90 @@ const (
 )
 
 // flaw is what is odd about a record: a label that had to be derived from the
-// object's name, or the reason why the record is of no use.
-type flaw string
+// object's name, or the reason why the record is skipped.
+type flaw uint8
 
-// The flaws of a record. The first two are mended from the object's name.
+// The flaws of a record, which can be combined.
 const (
-	noNameLabel    flaw = "name"
-	noVersionLabel flaw = "version"
-	notARecord     flaw = "not_a_record"
+	noNameLabel flaw = 1 << iota
+	noVersionLabel
+	notARecord
 )
 
+// labels returns the flaw as label values of Telemetry.RecordFlawed.
+func (f flaw) labels() []string {
+	var set []string
+	for i, label := range []string{"name", "version", "not_a_record"} {
+		if f&(1<<i) != 0 {
+			set = append(set, label)
+		}
+	}
+	return set
+}
+
 // Flaws returns every value that Telemetry.RecordFlawed may see for records
-// that are mended, then those for records that are skipped.
-func Flaws() (mended, skipped []string) {
-	return []string{string(noNameLabel), string(noVersionLabel)}, []string{string(notARecord)}
+// whose labels are derived, then those for records that are skipped.
+func Flaws() (derived, skipped []string) {
+	return (noNameLabel | noVersionLabel).labels(), notARecord.labels()
 }
 
 // record is one stored revision, read from the metadata of its object. It is
-// what the informers store: a fifth of the size of the object, and its revision
-// is the one that the index and the sink share.
+// what the informers store, a tenth of the size of the object: the index, the
+// store and the pages share its revision.
 type record struct {
-	// Object is empty, and the same one in all records: client-go asks a
+	// ObjectMeta is empty, and the same one in all records: client-go asks a
 	// stored object for no more than the methods below.
-	metav1.Object
-	key      release.Key
+	*metav1.ObjectMeta
+	// release is shared by all revisions of a release.
+	release  unique.Handle[release.Key]
 	revision release.Revision
-	flaws    []flaw
+	flaws    flaw
 }
 
-// GetNamespace, GetName, GetUID and GetResourceVersion implement metav1.Object.
-func (r *record) GetNamespace() string       { return r.key.Namespace }
-func (r *record) GetName() string            { return r.revision.Object }
-func (r *record) GetUID() types.UID          { return types.UID(r.revision.UID) }
-func (r *record) GetResourceVersion() string { return r.revision.ResourceVersion }
+func (r *record) key() release.Key { return r.release.Value() }
+
+// GetNamespace, GetName and GetResourceVersion implement metav1.Object.
+func (r *record) GetNamespace() string { return r.key().Namespace }
+func (r *record) GetName() string      { return r.revision.Object(r.key().Name) }
+func (r *record) GetResourceVersion() string {
+	return strconv.FormatUint(r.revision.ResourceVersion, 10)
+}
 
 // usable reports whether the record names a release and a revision.
-func (r *record) usable() bool { return !slices.Contains(r.flaws, notARecord) }
+func (r *record) usable() bool { return r.flaws&notARecord == 0 }
 
 // parseRecord reads an object's metadata. Release names may hold dots, so the
 // labels are the truth; the object's name is asked only where they are missing
 // or make no sense.
 func parseRecord(storage release.Storage, obj *metav1.PartialObjectMetadata, keepLabels []string) *record {
-	r := &record{
-		key: release.Key{Namespace: obj.Namespace},
-		revision: release.Revision{
-			UID:             string(obj.UID),
-			Status:          parseStatus(obj.Labels[statusLabel]),
-			Storage:         storage,
-			Object:          obj.Name,
-			ResourceVersion: obj.ResourceVersion,
-			Created:         obj.CreationTimestamp.UTC(),
-			Modified:        lastWrite(obj),
-			Labels:          pick(obj.Labels, keepLabels),
-		},
-	}
+	r := &record{revision: release.Revision{
+		UID:             release.ParseUID(string(obj.UID)),
+		ResourceVersion: parseResourceVersion(obj.ResourceVersion),
+		Created:         release.TimeOf(obj.CreationTimestamp.Time),
+		Modified:        release.TimeOf(lastWrite(obj)),
+		Status:          parseStatus(obj.Labels[statusLabel]),
+		Storage:         storage,
+		Labels:          pick(obj.Labels, keepLabels),
+	}}
 	nameInObject, numberInObject, named := splitObjectName(obj.Name)
-	if storage == release.ConfigMaps && !named {
-		// ConfigMaps have no type to select by: anybody may label one owner=helm.
-		r.flaws = append(r.flaws, notARecord)
-		return r
+	name, number := obj.Labels[nameLabel], 0
+	if name == "" {
+		r.flaws |= noNameLabel
+		name = nameInObject
 	}
-	r.key.Name = obj.Labels[nameLabel]
-	if r.key.Name == "" {
-		r.flaws = append(r.flaws, noNameLabel)
-		r.key.Name = nameInObject
-	}
-	number, ok := parseNumber(obj.Labels[versionLabel])
-	if !ok {
-		r.flaws = append(r.flaws, noVersionLabel)
+	var ok bool
+	if number, ok = parseNumber(obj.Labels[versionLabel]); !ok {
+		r.flaws |= noVersionLabel
 		number = numberInObject
 	}
+	// ConfigMaps have no type to select by: anybody may label one owner=helm.
+	if name == "" || number == 0 || storage == release.ConfigMaps && !named {
+		r.flaws = notARecord
+	}
+	r.release = unique.Make(release.Key{Namespace: obj.Namespace, Name: name})
 	r.revision.Number = number
-	if r.key.Name == "" || number == 0 {
-		r.flaws = []flaw{notARecord}
+	if obj.Name != release.ObjectName(name, number) {
+		r.revision.OddObject = obj.Name
 	}
 	return r
 }
@@ -128,6 +138,13 @@ func parseNumber(s string) (int, bool) {
 	return int(n), err == nil && n > 0
 }
 
+// parseResourceVersion returns 0 for a version that is no number. Kubernetes
+// promises one, see "Resource versions" in the reference of its API.
+func parseResourceVersion(s string) uint64 {
+	version, _ := strconv.ParseUint(s, 10, 64)
+	return version
+}
+
 // parseStatus maps a missing label, or a word that Helm does not know, to
 // Unknown, which is how Helm itself calls that. It returns the constant, so
 // that the label's own string is not kept.
@@ -149,7 +166,7 @@ func lastWrite(obj *metav1.PartialObjectMetadata) time.Time {
 			newest = t.Time
 		}
 	}
-	return newest.UTC()
+	return newest
 }
 
 // pick returns the given keys of labels, nil if none is set.
@@ -177,7 +194,7 @@ func toRecords(storage release.Storage, keepLabels []string) cache.TransformFunc
 			return in, nil // a record already, or a tombstone of one
 		}
 		r := parseRecord(storage, obj, keepLabels)
-		r.Object = empty
+		r.ObjectMeta = empty
 		return r, nil
 	}
 }

@@ -2,7 +2,6 @@ package watch
 
 import (
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -19,7 +18,7 @@ func TestParseRecord(t *testing.T) {
 		want    release.Key
 		number  int
 		status  release.Status
-		flaws   []flaw
+		flaws   flaw
 	}{
 		"labels are the truth": {
 			object: "sh.helm.release.v1.a.v1", labels: map[string]string{"name": "my.app", "version": "12", "status": "failed"},
@@ -28,17 +27,17 @@ func TestParseRecord(t *testing.T) {
 		"a missing name is taken from the object, dots included": {
 			object: "sh.helm.release.v1.my.v2.app.v12", labels: map[string]string{"version": "12", "status": "deployed"},
 			want: release.Key{Namespace: "ns", Name: "my.v2.app"}, number: 12, status: release.Deployed,
-			flaws: []flaw{noNameLabel},
+			flaws: noNameLabel,
 		},
 		"a version that is no number is taken from the object": {
 			object: "sh.helm.release.v1.a.v3", labels: map[string]string{"name": "a", "version": "latest"},
 			want: release.Key{Namespace: "ns", Name: "a"}, number: 3, status: release.Unknown,
-			flaws: []flaw{noVersionLabel},
+			flaws: noVersionLabel,
 		},
 		"a version too large for any number is taken from the object": {
 			object: "sh.helm.release.v1.a.v3", labels: map[string]string{"name": "a", "version": "99999999999999999999"},
 			want: release.Key{Namespace: "ns", Name: "a"}, number: 3, status: release.Unknown,
-			flaws: []flaw{noVersionLabel},
+			flaws: noVersionLabel,
 		},
 		"a status that Helm does not know is unknown": {
 			object: "sh.helm.release.v1.a.v1", labels: map[string]string{"name": "a", "version": "1", "status": "fine"},
@@ -46,15 +45,15 @@ func TestParseRecord(t *testing.T) {
 		},
 		"neither label nor object tells a number": {
 			object: "mine", labels: map[string]string{"name": "a"},
-			flaws: []flaw{notARecord},
+			flaws: notARecord,
 		},
 		"an object name with nothing between prefix and number tells no release": {
 			object: "sh.helm.release.v1..v1",
-			flaws:  []flaw{notARecord},
+			flaws:  notARecord,
 		},
 		"a ConfigMap that is not called like a record is none": {
 			object: "settings", storage: release.ConfigMaps, labels: map[string]string{"name": "a", "version": "1"},
-			flaws: []flaw{notARecord},
+			flaws: notARecord,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -64,14 +63,17 @@ func TestParseRecord(t *testing.T) {
 			}
 			obj := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: tc.object, Labels: tc.labels}}
 			got := parseRecord(storage, obj, nil)
-			if diff := cmp.Diff(tc.flaws, got.flaws); diff != "" {
-				t.Errorf("flaws (-want +got):\n%s", diff)
+			if got.flaws != tc.flaws {
+				t.Errorf("flaws %v, want %v", got.flaws.labels(), tc.flaws.labels())
+			}
+			if got.GetName() != tc.object || got.GetNamespace() != "ns" {
+				t.Errorf("stored as %s/%s", got.GetNamespace(), got.GetName())
 			}
 			if !got.usable() {
 				return
 			}
-			if got.key != tc.want || got.revision.Number != tc.number || got.revision.Status != tc.status {
-				t.Errorf("got %v %d %s, want %v %d %s", got.key, got.revision.Number, got.revision.Status, tc.want, tc.number, tc.status)
+			if got.key() != tc.want || got.revision.Number != tc.number || got.revision.Status != tc.status {
+				t.Errorf("got %v %d %s, want %v %d %s", got.key(), got.revision.Number, got.revision.Status, tc.want, tc.number, tc.status)
 			}
 		})
 	}
@@ -92,8 +94,8 @@ func TestARecordTellsWhatItsObjectDoes(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := release.Revision{
-		UID: "u", Number: 2, Status: release.Deployed, Storage: release.Secrets, Object: obj.Name, ResourceVersion: "7",
-		Created: time.Unix(100, 0).UTC(), Modified: time.Unix(300, 0).UTC(), Labels: map[string]string{"team": "x"},
+		UID: release.ParseUID("u"), Number: 2, Status: release.Deployed, Storage: release.Secrets, ResourceVersion: 7,
+		Created: 100, Modified: 300, Labels: map[string]string{"team": "x"},
 	}
 	if diff := cmp.Diff(want, transformed.(*record).revision); diff != "" {
 		t.Errorf("revision (-want +got):\n%s", diff)
@@ -102,7 +104,7 @@ func TestARecordTellsWhatItsObjectDoes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if stored.GetNamespace() != "ns" || stored.GetName() != obj.Name || stored.GetUID() != "u" || stored.GetResourceVersion() != "7" || stored.GetLabels() != nil {
-		t.Errorf("stored as %s/%s %s %s %v", stored.GetNamespace(), stored.GetName(), stored.GetUID(), stored.GetResourceVersion(), stored.GetLabels())
+	if stored.GetNamespace() != "ns" || stored.GetName() != obj.Name || stored.GetResourceVersion() != "7" || stored.GetLabels() != nil {
+		t.Errorf("stored as %s/%s %s %v", stored.GetNamespace(), stored.GetName(), stored.GetResourceVersion(), stored.GetLabels())
 	}
 }

@@ -2,19 +2,19 @@ package watch
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
+	"time"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/metadata"
+	"k8s.io/client-go/metadata/metadatainformer"
 	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/util/watchlist"
 
 	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
 )
@@ -22,36 +22,58 @@ import (
 // secretType is the type of every Secret that Helm keeps a record in.
 const secretType = "helm.sh/release.v1"
 
-// source is the metadata watch of one storage in one namespace, or in all of
-// them. It tells telemetry whether the watch is alive.
+// source follows the records of one storage in one namespace, or in all of
+// them: first a list, which it delivers whole, then each event of a watch. It
+// also knows whether the watch is up.
 type source struct {
-	storage   release.Storage
-	namespace string // "" for all
-	client    metadata.Interface
-	selectors selectors
-	history   bool
-	telemetry Telemetry
-	log       *slog.Logger
+	storage    release.Storage
+	namespace  string // "" for all
+	client     metadata.Interface
+	selectors  selectors
+	keepLabels []string
+	retries    *retries
+	telemetry  Telemetry
+	log        *slog.Logger
+	// deliver takes in what happened, in order. The changes of a list come at
+	// once, with whole set: a record that is not among them is gone.
+	deliver func(s *source, changes []change, whole bool)
+	// moved is called when state has changed.
+	moved func()
 
-	informer cache.SharedIndexInformer
-	synced   <-chan struct{} // closed once the initial list has been handled
-
-	mu      sync.Mutex
-	failure error  // guarded by mu; nil while the watch is alive
-	reason  string // guarded by mu; of failure
+	mu    sync.Mutex
+	state sourceState // guarded by mu
 }
 
+// sourceState is how far a source is.
+type sourceState struct {
+	// listed says that a list has been delivered.
+	listed bool
+	// failure is why the watch is not up, nil if it is up, or if nothing has
+	// been tried yet; reason is its label value.
+	failure error
+	reason  string
+	// forbidden counts requests that were forbidden in a row.
+	forbidden int
+}
+
+// refused reports whether there is nothing to wait for. One answer is not
+// enough: an API server that has just started forbids what it is about to
+// allow.
+func (s sourceState) refused() bool { return s.forbidden > 1 }
+
+// change is what happened to one record: what it was and what it is now,
+// either of which may be nil.
+type change struct{ was, is *record }
+
 // selectors are the server's share of the work: what they leave out never
-// crosses the network.
+// crosses the network. They leave out nothing that can change in the life of a
+// record, since the server tells when a record begins to be left out, and no
+// more after that.
 type selectors struct{ labels, fields string }
 
 // selectorsFor returns what to ask of the server for one storage. Metadata
 // carries no type, so only the server can tell Helm's Secrets from others'.
-func selectorsFor(storage release.Storage, denied []string, history bool) selectors {
-	s := selectors{labels: "owner=helm"}
-	if !history {
-		s.labels += ",status!=superseded"
-	}
+func selectorsFor(storage release.Storage, denied []string) selectors {
 	var terms []fields.Selector
 	if storage == release.Secrets {
 		terms = append(terms, fields.OneTermEqualSelector("type", secretType))
@@ -59,96 +81,166 @@ func selectorsFor(storage release.Storage, denied []string, history bool) select
 	for _, namespace := range denied {
 		terms = append(terms, fields.OneTermNotEqualSelector("metadata.namespace", namespace))
 	}
-	s.fields = fields.AndSelectors(terms...).String()
-	return s
+	return selectors{labels: "owner=helm", fields: fields.AndSelectors(terms...).String()}
 }
-
-// build makes the informer and registers the handler; it starts nothing.
-//
-// It is what metadatainformer.NewFilteredMetadataInformer makes, with two
-// differences: the outcome of each request is observed, and package
-// client-go/informers is not linked in, which would bring every typed client:
-// 16 MB of binary and 10 MB of resident memory at start (docs/architecture.md).
-func (s *source) build(transform cache.TransformFunc, handler cache.ResourceEventHandler) error {
-	resource := s.client.Resource(resource(s.storage)).Namespace(s.namespace)
-	lw := &cache.ListWatch{
-		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-			s.selectors.apply(&o)
-			list, err := resource.List(ctx, o)
-			s.observe(ctx, "list", err)
-			return list, err
-		},
-		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
-			s.selectors.apply(&o)
-			w, err := resource.Watch(ctx, o)
-			s.observe(ctx, "watch", err)
-			if err != nil {
-				return nil, err
-			}
-			return observe(w, func(e watch.Event) {
-				if e.Type == watch.Error {
-					s.observe(ctx, "watch", apierrors.FromObject(e.Object))
-					return
-				}
-				s.telemetry.WatchHeard(s.storage, s.namespace)
-			}), nil
-		},
-	}
-	// A list costs a seventh fewer bytes than a streamed one, and less CPU at
-	// both ends, but is held whole for a moment. That is worth it for live
-	// revisions, not for a whole history.
-	semantics := any(s.client)
-	if !s.history {
-		semantics = plainList{}
-	}
-	s.informer = cache.NewSharedIndexInformer(
-		cache.ToListWatcherWithWatchListSemantics(lw, semantics), &metav1.PartialObjectMetadata{}, 0, nil)
-	if err := s.informer.SetTransform(transform); err != nil {
-		return fmt.Errorf("set transform: %w", err)
-	}
-	// Each failure has been observed already, with its verb.
-	if err := s.informer.SetWatchErrorHandlerWithContext(func(context.Context, *cache.Reflector, error) {}); err != nil {
-		return fmt.Errorf("set watch error handler: %w", err)
-	}
-	registration, err := s.informer.AddEventHandler(handler)
-	if err != nil {
-		return fmt.Errorf("add handler: %w", err)
-	}
-	s.synced = registration.HasSyncedChecker().Done()
-	return nil
-}
-
-// plainList tells client-go to list before it watches.
-type plainList struct{}
-
-// IsWatchListSemanticsUnSupported is how client-go asks.
-func (plainList) IsWatchListSemanticsUnSupported() bool { return true }
 
 func (s selectors) apply(o *metav1.ListOptions) {
 	o.LabelSelector, o.FieldSelector = s.labels, s.fields
 }
 
-// observe records the outcome of a request. It logs when the outcome changes,
-// not each time: a missing RBAC rule fails the same way until it is mended.
-func (s *source) observe(ctx context.Context, verb string, err error) {
-	if ctx.Err() != nil || err == nil && verb == "list" {
-		return // a watch follows a list, and is what counts
+// run follows the records until the context ends. An informer lives as long as
+// its watch can be resumed; then another one starts over. The reflector of
+// client-go would list anew by itself, but it waits before it does, up to a
+// minute, and it delivers the list record by record, so that a release would
+// be seen with some of its revisions.
+func (s *source) run(ctx context.Context) error {
+	version := ""
+	backoff := followBackoff
+	for {
+		began := time.Now()
+		var err error
+		if version, err = s.follow(ctx, version); err != nil {
+			return fmt.Errorf("watch %s %s: %w", s.storage, s.where(), err)
+		}
+		if time.Since(began) > followReset {
+			backoff = followBackoff
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(backoff.Step()):
+		}
 	}
+}
+
+// followBackoff is the time between two informers; it begins anew after one
+// that lived for longer than followReset.
+var followBackoff = wait.Backoff{Duration: 10 * time.Millisecond, Cap: 30 * time.Second, Factor: 3, Jitter: 0.5, Steps: 10}
+
+const followReset = 5 * time.Second
+
+// follow runs one informer until its watch cannot be resumed, or the context
+// ends. It returns the last resource version that it saw; what it lists is not
+// older than the given one.
+func (s *source) follow(ctx context.Context, notBefore string) (version string, err error) {
+	ctx, end := context.WithCancel(ctx)
+	defer end()
+	var running sync.WaitGroup
+	defer running.Wait()
+
+	c := &client{
+		ResourceInterface: s.client.Resource(resource(s.storage)).Namespace(s.namespace),
+		plainList:         watchlist.DoesClientNotSupportWatchListSemantics(s.client),
+		notBefore:         notBefore,
+		source:            s,
+		ctx:               ctx,
+		end:               end,
+		relays:            &running,
+	}
+	informer := metadatainformer.NewFilteredMetadataInformer(c, resource(s.storage), s.namespace, 0, nil, s.selectors.apply).Informer()
+	if err := informer.SetTransform(toRecords(s.storage, s.keepLabels)); err != nil {
+		return "", fmt.Errorf("set transform: %w", err)
+	}
+	// Each failure has been observed by the client already.
+	if err := informer.SetWatchErrorHandlerWithContext(func(context.Context, *cache.Reflector, error) {}); err != nil {
+		return "", fmt.Errorf("set watch error handler: %w", err)
+	}
+	h := &handler{source: s}
+	registration, err := informer.AddEventHandler(h)
+	if err != nil {
+		return "", fmt.Errorf("add handler: %w", err)
+	}
+	running.Go(func() {
+		select {
+		case <-registration.HasSyncedChecker().Done():
+			h.listed()
+		case <-ctx.Done():
+		}
+	})
+	informer.RunWithContext(ctx)
+	return informer.LastSyncResourceVersion(), nil
+}
+
+// handler takes what one informer tells. It implements
+// cache.ResourceEventHandler.
+type handler struct {
+	source *source
+
+	mu       sync.Mutex
+	live     bool     // guarded by mu; the list has been delivered
+	gathered []change // guarded by mu; what has come before that
+}
+
+// OnAdd, OnUpdate and OnDelete implement cache.ResourceEventHandler.
+func (h *handler) OnAdd(is any, _ bool) { h.take(eventAdd, change{is: recordOf(is)}) }
+func (h *handler) OnUpdate(was, is any) { h.take(eventUpdate, change{recordOf(was), recordOf(is)}) }
+func (h *handler) OnDelete(was any)     { h.take(eventDelete, change{was: recordOf(was)}) }
+
+// recordOf unwraps a tombstone: what a list found gone.
+func recordOf(obj any) *record {
+	if gone, ok := obj.(cache.DeletedFinalStateUnknown); ok {
+		obj = gone.Obj
+	}
+	r, _ := obj.(*record)
+	return r
+}
+
+func (h *handler) take(event string, c change) {
+	h.source.telemetry.WatchEvent(h.source.storage, event)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.live {
+		h.gathered = append(h.gathered, c)
+		return
+	}
+	h.source.deliver(h.source, []change{c}, false)
+}
+
+// listed delivers the list, and what has come since.
+func (h *handler) listed() {
+	h.mu.Lock()
+	h.source.deliver(h.source, h.gathered, true)
+	h.live, h.gathered = true, nil
+	h.mu.Unlock()
+	h.source.set(func(state *sourceState) { state.listed = true })
+}
+
+// set changes the state.
+func (s *source) set(change func(*sourceState)) {
+	s.mu.Lock()
+	change(&s.state)
+	s.mu.Unlock()
+	s.moved()
+}
+
+// now returns the state.
+func (s *source) now() sourceState {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state
+}
+
+// observe records the outcome of a request. It logs when the outcome changes,
+// not each time: a missing role fails the same way until it is there.
+func (s *source) observe(verb string, err error) {
 	reason := watchErrorReason(err)
 	if err != nil {
 		s.telemetry.WatchFailed(s.storage, reason)
 		err = fmt.Errorf("cannot %s %s %s: %w", verb, s.storage, s.where(), err)
 	}
-	s.mu.Lock()
-	changed := reason != s.reason
-	s.failure, s.reason = err, reason
-	s.mu.Unlock()
+	var before sourceState
+	s.set(func(state *sourceState) {
+		before = *state
+		state.failure, state.reason = err, reason
+		if reason == reasonForbidden {
+			state.forbidden++
+		} else {
+			state.forbidden = 0
+		}
+	})
 	s.telemetry.WatchAlive(s.storage, s.namespace, err == nil)
-	if err == nil {
-		s.telemetry.WatchHeard(s.storage, s.namespace)
-	}
 	switch {
-	case !changed:
+	case reason == before.reason:
 	case err == nil:
 		s.log.Info("Watching again", "resource", s.storage, "namespace", s.namespace)
 	default:
@@ -156,13 +248,8 @@ func (s *source) observe(ctx context.Context, verb string, err error) {
 	}
 }
 
-// lastFailure returns why the watch is not alive, nil if it is, or if nothing
-// has been tried yet.
-func (s *source) lastFailure() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.failure
-}
+// heard notes that the watch has told something.
+func (s *source) heard() { s.telemetry.WatchHeard(s.storage, s.namespace) }
 
 func (s *source) where() string {
 	if s.namespace == "" {
@@ -171,51 +258,6 @@ func (s *source) where() string {
 	return fmt.Sprintf("in namespace %q", s.namespace)
 }
 
-// done reports whether the initial list has been handled.
-func (s *source) done() bool {
-	select {
-	case <-s.synced:
-		return true
-	default:
-		return false
-	}
-}
-
 func resource(storage release.Storage) schema.GroupVersionResource {
 	return schema.GroupVersionResource{Version: "v1", Resource: string(storage)}
-}
-
-// The reasons of a failed LIST or WATCH.
-const (
-	reasonForbidden    = "forbidden"
-	reasonUnauthorized = "unauthorized"
-	reasonExpired      = "expired"
-	reasonThrottled    = "throttled"
-	reasonUnavailable  = "unavailable"
-	reasonOther        = "other"
-)
-
-// ErrorReasons returns every reason that Telemetry.WatchFailed may see.
-func ErrorReasons() []string {
-	return []string{reasonForbidden, reasonUnauthorized, reasonExpired, reasonThrottled, reasonUnavailable, reasonOther}
-}
-
-// watchErrorReason returns "" for nil.
-func watchErrorReason(err error) string {
-	var status apierrors.APIStatus
-	switch {
-	case err == nil:
-		return ""
-	case apierrors.IsForbidden(err):
-		return reasonForbidden
-	case apierrors.IsUnauthorized(err):
-		return reasonUnauthorized
-	case apierrors.IsResourceExpired(err), apierrors.IsGone(err):
-		return reasonExpired
-	case apierrors.IsTooManyRequests(err):
-		return reasonThrottled
-	case !errors.As(err, &status), apierrors.IsServiceUnavailable(err), apierrors.IsTimeout(err), apierrors.IsServerTimeout(err):
-		return reasonUnavailable
-	}
-	return reasonOther
 }

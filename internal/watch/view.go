@@ -1,6 +1,7 @@
 package watch
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -39,7 +40,10 @@ func (w *Watcher) Releases() ([]*release.Release, error) {
 }
 
 // Release returns all that is known of one release, or the error of Releases.
-func (w *Watcher) Release(key release.Key) (release.Detail, error) {
+// If the release's record was written since its payload was read, that is read
+// once more, which may take seconds.
+func (w *Watcher) Release(ctx context.Context, key release.Key) (release.Detail, error) {
+	w.refresh(ctx, key)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if !w.synced {
@@ -55,13 +59,13 @@ func (w *Watcher) Release(key release.Key) (release.Detail, error) {
 	for _, r := range e.revisions {
 		d.Revisions = append(d.Revisions, r.Revision)
 	}
-	if w.fetcher != nil && e.shown.Payload == nil {
+	if w.fetcher != nil && (e.shown.Payload == nil || e.shown.Outdated()) {
 		d.Failure = w.fetcher.failure(key, e.shown.Newest)
 	}
 	return d, nil
 }
 
-// absence says why a release is not shown. It requires mu.
+// absence says why a release is not shown.
 func (w *Watcher) absence(key release.Key) string {
 	switch {
 	case len(w.cfg.Namespaces) > 0 && !slices.Contains(w.cfg.Namespaces, key.Namespace):
@@ -73,14 +77,7 @@ func (w *Watcher) absence(key release.Key) string {
 	for _, also := range w.cfg.Storages[1:] {
 		storages += " or " + string(also)
 	}
-	absence := "No record of it is in the " + storages + " of this namespace"
-	if w.cfg.History {
-		return absence + "."
-	}
-	if _, orphaned := w.orphans.orphans[key]; orphaned {
-		return "Its last record that is not superseded has gone. Whether superseded ones remain is being looked up."
-	}
-	return absence + ", or only superseded ones, which are tracked with --history alone."
+	return "No record of it is in the " + storages + " of this namespace."
 }
 
 // maxNamed is how many of a kind Problems names: a missing rule concerns all
@@ -93,16 +90,21 @@ func (w *Watcher) Problems() []error {
 	var problems []error
 	failing := 0
 	for _, s := range w.sources {
-		err := s.lastFailure()
-		if err == nil {
+		state := s.now()
+		if state.failure == nil {
 			continue
 		}
-		if failing++; failing <= maxNamed {
-			problems = append(problems, fmt.Errorf("what is shown may be old: %w", err))
+		if failing++; failing > maxNamed {
+			continue
+		}
+		if state.listed {
+			problems = append(problems, fmt.Errorf("what is shown may be old: %w", state.failure))
+		} else {
+			problems = append(problems, fmt.Errorf("releases are missing: %w", state.failure))
 		}
 	}
 	if failing > maxNamed {
-		problems = append(problems, fmt.Errorf("what is shown may be old: %d more watches fail", failing-maxNamed))
+		problems = append(problems, fmt.Errorf("%d more watches are down", failing-maxNamed))
 	}
 	if w.fetcher == nil {
 		return problems

@@ -3,7 +3,9 @@ package watch_test
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -61,7 +63,7 @@ func TestNothingIsListedBeforeTheInitialList(t *testing.T) {
 		})
 		w := c.start()
 		_, all := w.Releases()
-		_, one := w.Release(release.Key{Namespace: "ns", Name: "a"})
+		_, one := w.Release(t.Context(), release.Key{Namespace: "ns", Name: "a"})
 		for _, err := range []error{all, one} {
 			if err == nil || !strings.Contains(err.Error(), "waiting for the initial list of secrets in all namespaces") {
 				t.Errorf("got %v", err)
@@ -75,25 +77,102 @@ func TestNothingIsListedBeforeTheInitialList(t *testing.T) {
 
 func problems(w *watching) string { return fmt.Sprint(w.Problems()) }
 
-func TestReleaseTellsOfItsRevisionsAndItsRead(t *testing.T) {
+func TestReleaseTellsOfItsRevisions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t)
-		c.write("a", 1, release.Deployed, "a1", "one")
-		c.write("a", 2, release.PendingUpgrade, "a2", "two")
+		c.write("a", 1, release.Superseded, "a1", "one")
+		c.write("a", 10, release.Uninstalled, "a10", "ten")
+		c.write("a", 9, release.Superseded, "a9", "nine")
 		w := c.start()
+		d, err := w.Release(t.Context(), release.Key{Namespace: "ns", Name: "a"})
+		var numbers []int
+		for _, r := range d.Revisions {
+			numbers = append(numbers, r.Number)
+		}
+		if err != nil || d.Shown == nil || d.Failure != nil || d.Absence != "" || !slices.Equal(numbers, []int{10, 9, 1}) {
+			t.Errorf("got %+v with revisions %v, %v", d, numbers, err)
+		}
+	})
+}
+
+func TestAPayloadIsReadAgainWhenSomebodyLooksAndItWasWrittenSince(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		c.write("a", 1, release.PendingInstall, "a1", "one")
+		w := c.start()
+		look := func() *release.Payload {
+			d, err := w.Release(t.Context(), release.Key{Namespace: "ns", Name: "a"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return d.Shown.Payload
+		}
 		read := time.Now().UTC()
+		if got := look(); c.total() != 1 || !got.Read.Equal(read) {
+			t.Errorf("%d GETs although nothing was written", c.total())
+		}
 		advance(time.Hour)
-		c.write("a", 2, release.Failed, "a2", "two")
+		c.write("a", 1, release.Failed, "a1", "one")
 		synctest.Wait()
-		d, err := w.Release(release.Key{Namespace: "ns", Name: "a"})
-		if err != nil || d.Shown == nil || len(d.Revisions) != 2 || d.Revisions[0].Number != 2 || d.Revisions[1].Number != 1 {
-			t.Fatalf("got %+v, %v", d, err)
+		if c.total() != 1 {
+			t.Errorf("%d GETs before anybody has looked", c.total())
 		}
-		if p := d.Shown.Payload; !p.Read.Equal(read) || p.ResourceVersion != "1" || d.Shown.Newest.ResourceVersion != "2" {
-			t.Errorf("read at %s at version %q, while the record is at %q", p.Read, p.ResourceVersion, d.Shown.Newest.ResourceVersion)
+		var looking sync.WaitGroup
+		for range 10 {
+			looking.Go(func() {
+				if got := look(); got.ResourceVersion != 2 || !got.Read.Equal(read.Add(time.Hour)) {
+					t.Errorf("read at %s, at version %d", got.Read, got.ResourceVersion)
+				}
+			})
 		}
-		if d.Failure != nil || d.Absence != "" {
-			t.Errorf("failure %v, absence %q", d.Failure, d.Absence)
+		looking.Wait()
+		look()
+		if c.total() != 2 {
+			t.Errorf("%d GETs for ten people and one more, want one more than before", c.total())
+		}
+	})
+}
+
+func TestAPayloadThatCannotBeReadAgainIsTriedOncePerWrite(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		c.write("a", 1, release.PendingInstall, "a1", "one")
+		w := c.start()
+		c.write("a", 1, release.Failed, "a1", "one")
+		synctest.Wait()
+		c.answer(http.StatusForbidden)
+		for range 3 {
+			d, err := w.Release(t.Context(), release.Key{Namespace: "ns", Name: "a"})
+			if err != nil || d.Failure == nil || d.Shown.Payload.Head.Chart.Name != "one" || d.Shown.Payload.ResourceVersion != 1 {
+				t.Errorf("got %+v, %v; want what was read before, and why no more", d, err)
+			}
+		}
+		if c.total() != 2 {
+			t.Errorf("%d GETs, want one more than before", c.total())
+		}
+	})
+}
+
+func TestPeopleCannotCauseMoreThanSoManyGETs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		const releases = 100
+		for i := range releases {
+			c.write(fmt.Sprint("a", i), 1, release.PendingInstall, fmt.Sprint("a", i), "one")
+		}
+		w := c.start()
+		for i := range releases {
+			c.write(fmt.Sprint("a", i), 1, release.Deployed, fmt.Sprint("a", i), "one")
+		}
+		synctest.Wait()
+		before := c.total()
+		for i := range releases {
+			if _, err := w.Release(t.Context(), release.Key{Namespace: "ns", Name: fmt.Sprint("a", i)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := c.total() - before; got == 0 || got > 20 {
+			t.Errorf("%d GETs at once because of %d pages", got, releases)
 		}
 	})
 }
@@ -114,7 +193,7 @@ func TestReleaseTellsWhyItsPayloadIsNotRead(t *testing.T) {
 				c.answer(tc.status)
 				w := c.start()
 				key := release.Key{Namespace: "ns", Name: "a"}
-				d, _ := w.Release(key)
+				d, _ := w.Release(t.Context(), key)
 				if d.Failure == nil || !strings.Contains(d.Failure.Error, tc.want) || d.Failure.At.IsZero() {
 					t.Errorf("failure %+v, want %q", d.Failure, tc.want)
 				}
@@ -123,7 +202,7 @@ func TestReleaseTellsWhyItsPayloadIsNotRead(t *testing.T) {
 				}
 				c.answer(0)
 				advance(time.Minute)
-				if d, _ = w.Release(key); d.Failure != nil || problems(w) != "[]" {
+				if d, _ = w.Release(t.Context(), key); d.Failure != nil || problems(w) != "[]" {
 					t.Errorf("failure %+v and problems %s after it healed", d.Failure, problems(w))
 				}
 			})
@@ -139,36 +218,18 @@ func TestReleaseTellsWhyItIsNotShown(t *testing.T) {
 	}{
 		"a namespace that is not watched": {func(cfg *watch.Config) { cfg.Namespaces = []string{"ns"} }, "elsewhere", "--namespaces"},
 		"a namespace that is denied":      {func(cfg *watch.Config) { cfg.DeniedNamespaces = []string{"elsewhere"} }, "elsewhere", "--namespaces-denylist"},
-		"no record":                       {func(*watch.Config) {}, "ns", "or only superseded ones"},
-		"no record in the whole history":  {func(cfg *watch.Config) { cfg.History = true }, "ns", "No record of it is in the secrets of this namespace."},
+		"no record":                       {func(*watch.Config) {}, "ns", "No record of it is in the secrets of this namespace."},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newCluster(t).start(tc.change)
-				d, err := w.Release(release.Key{Namespace: tc.namespace, Name: "a"})
+				d, err := w.Release(t.Context(), release.Key{Namespace: tc.namespace, Name: "a"})
 				if err != nil || d.Shown != nil || !strings.Contains(d.Absence, tc.want) {
 					t.Errorf("got %+v, %v; want %q", d, err, tc.want)
 				}
 			})
 		})
 	}
-}
-
-func TestReleaseWhoseLastRecordWentIsLookedFor(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c := newCluster(t)
-		c.write("a", 1, release.Deployed, "a1", "one")
-		w := c.start()
-		c.metadata.PrependReactor("list", "secrets", func(clienttesting.Action) (bool, runtime.Object, error) {
-			return true, nil, apierrors.NewServiceUnavailable("busy")
-		})
-		c.delete("a", 1)
-		synctest.Wait()
-		d, _ := w.Release(release.Key{Namespace: "ns", Name: "a"})
-		if d.Shown != nil || !strings.Contains(d.Absence, "is being looked up") {
-			t.Errorf("got %+v", d)
-		}
-	})
 }
 
 // TestReleasesDoNotMissAChange lists while changes come, and looks whether the

@@ -30,8 +30,6 @@ type Config struct {
 	// DeniedNamespaces are left out by the server. They matter only where all
 	// namespaces are watched.
 	DeniedNamespaces []string
-	// History tracks superseded revisions too.
-	History bool
 	// ReleaseLabels are the keys of the records' own labels to keep.
 	ReleaseLabels []string
 	// FetchConcurrency is how many payloads are read at once; 0 means that
@@ -47,8 +45,8 @@ type Config struct {
 type Watcher struct {
 	cfg     Config
 	sources []*source
-	fetcher *fetcher // nil if payloads are never read
-	orphans *orphans // nil if superseded revisions are tracked
+	fetcher *fetcher      // nil if payloads are never read
+	moved   chan struct{} // holds one value if a source's state may have changed
 
 	mu      sync.Mutex
 	index   *index                   // guarded by mu
@@ -59,82 +57,102 @@ type Watcher struct {
 }
 
 // New returns a watcher that has not been started.
-func New(cfg Config) (*Watcher, error) {
-	w := &Watcher{cfg: cfg, index: newIndex(), untried: make(map[release.Key]struct{})}
+func New(cfg Config) *Watcher {
+	w := &Watcher{cfg: cfg, moved: make(chan struct{}, 1), index: newIndex(), untried: make(map[release.Key]struct{})}
 	if cfg.FetchConcurrency > 0 {
-		w.fetcher = newFetcher(w)
-	}
-	if !cfg.History {
-		w.orphans = newOrphans(w)
+		w.fetcher = newFetcher(cfg.Core, cfg.Telemetry, cfg.Logger)
 	}
 	namespaces := cfg.Namespaces
 	if len(namespaces) == 0 {
 		namespaces = []string{metav1.NamespaceAll}
 	}
+	retries := newRetries()
 	for _, storage := range cfg.Storages {
 		for _, namespace := range namespaces {
-			s := &source{
-				storage:   storage,
-				namespace: namespace,
-				client:    cfg.Metadata,
-				selectors: selectorsFor(storage, cfg.DeniedNamespaces, cfg.History),
-				history:   cfg.History,
-				telemetry: cfg.Telemetry,
-				log:       cfg.Logger,
-			}
-			if err := s.build(toRecords(storage, cfg.ReleaseLabels), w.handler(storage)); err != nil {
-				return nil, fmt.Errorf("watch %s %s: %w", storage, s.where(), err)
-			}
-			w.sources = append(w.sources, s)
+			w.sources = append(w.sources, &source{
+				storage:    storage,
+				namespace:  namespace,
+				client:     cfg.Metadata,
+				selectors:  selectorsFor(storage, cfg.DeniedNamespaces),
+				keepLabels: cfg.ReleaseLabels,
+				retries:    retries,
+				telemetry:  cfg.Telemetry,
+				log:        cfg.Logger,
+				deliver:    w.apply,
+				moved:      w.sourceMoved,
+			})
 			cfg.Telemetry.WatchAlive(storage, namespace, false)
 		}
 	}
-	return w, nil
+	return w
 }
 
 // Run watches until the context ends, and returns once all that it started has
 // ended. It is called once.
 func (w *Watcher) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	var running sync.WaitGroup
 	defer running.Wait()
-	defer w.shutDown()
-	for _, s := range w.sources {
-		running.Go(func() { s.informer.RunWithContext(ctx) })
+	if w.fetcher != nil {
+		defer w.fetcher.queue.ShutDown()
 	}
 	for _, s := range w.sources {
+		running.Go(func() {
+			if err := s.run(ctx); err != nil {
+				cancel(err)
+			}
+		})
+	}
+	for !w.settled() {
 		select {
-		case <-s.synced:
+		case <-w.moved:
 		case <-ctx.Done():
-			return nil
+			return ended(ctx)
 		}
 	}
 	w.setSynced()
-	// Payloads are read only now: while a list comes in, the newest revision
-	// of a release is not known yet, and reading an older one would be a GET
-	// in vain.
+	// Payloads are read only now: before, the newest revision of a release may
+	// not be known, and reading an older one would be a GET in vain.
 	if w.fetcher != nil {
-		running.Go(func() { w.fetcher.run(ctx) })
-	}
-	if w.orphans != nil {
-		running.Go(func() { w.orphans.run(ctx) })
+		running.Go(func() { w.read(ctx) })
 	}
 	<-ctx.Done()
+	return ended(ctx)
+}
+
+// ended returns why a context ended, nil if it was told to from outside.
+func ended(ctx context.Context) error {
+	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) {
+		return err
+	}
 	return nil
 }
 
-// shutDown ends the queues, whose own goroutines began when they were made.
-func (w *Watcher) shutDown() {
-	if w.fetcher != nil {
-		w.fetcher.queue.ShutDown()
+// sourceMoved makes Run look at the sources again.
+func (w *Watcher) sourceMoved() {
+	select {
+	case w.moved <- struct{}{}:
+	default: // it is about to anyway
 	}
-	if w.orphans != nil {
-		w.orphans.queue.ShutDown()
+}
+
+// settled reports whether every list has been delivered, but for those that
+// are refused: one namespace without a role keeps nobody from the others.
+func (w *Watcher) settled() bool {
+	listed := false
+	for _, s := range w.sources {
+		state := s.now()
+		if !state.listed && !state.refused() {
+			return false
+		}
+		listed = listed || state.listed
 	}
+	return listed
 }
 
 func (w *Watcher) setSynced() {
 	w.mu.Lock()
-	defer w.mu.Unlock()
 	w.synced = true
 	if w.fetcher != nil {
 		for key, e := range w.index.entries {
@@ -143,8 +161,10 @@ func (w *Watcher) setSynced() {
 			}
 		}
 	}
+	releases := len(w.index.entries)
 	w.cfg.Sink.Synced()
-	w.cfg.Logger.Info("Initial list is in", "releases", len(w.index.entries))
+	w.mu.Unlock()
+	w.cfg.Logger.Info("Initial list is in", "releases", releases)
 }
 
 // Ready returns nil once the initial lists have been delivered and each
@@ -167,12 +187,13 @@ func (w *Watcher) Ready() error {
 func (w *Watcher) awaited() error {
 	var waiting []error
 	for _, s := range w.sources {
-		if s.done() {
+		state := s.now()
+		if state.listed {
 			continue
 		}
 		err := fmt.Errorf("waiting for the initial list of %s %s", s.storage, s.where())
-		if failure := s.lastFailure(); failure != nil {
-			err = fmt.Errorf("%w: %w", err, failure)
+		if state.failure != nil {
+			err = fmt.Errorf("%w: %w", err, state.failure)
 		}
 		waiting = append(waiting, err)
 	}

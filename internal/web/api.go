@@ -114,7 +114,7 @@ func token(last release.Key) string {
 }
 
 func (p *pages) apiGet(w http.ResponseWriter, req *http.Request) {
-	d, err := p.source.Release(keyOf(req))
+	d, err := p.source.Release(req.Context(), keyOf(req))
 	switch {
 	case err != nil:
 		writeError(w, http.StatusServiceUnavailable, reasonNotReady, err)
@@ -125,13 +125,13 @@ func (p *pages) apiGet(w http.ResponseWriter, req *http.Request) {
 	}
 	answer := apiDetail{
 		apiRelease: toAPI(d.Shown, p.reads), Notes: notes(&d, p.reads, time.Now()),
-		HeadRead: payload(d.Shown).Read, ModifiedSinceRead: rewritten(d.Shown),
+		HeadRead: payload(d.Shown).Read, ModifiedSinceRead: d.Shown.Outdated(),
 	}
 	if d.Failure != nil {
 		answer.HeadError, answer.HeadErrorAt = d.Failure.Error, d.Failure.At
 	}
 	for _, r := range d.Revisions {
-		answer.Revisions = append(answer.Revisions, apiRevision{r.Number, r.Status, r.Storage, r.Object, told(r.Created), told(r.Modified)})
+		answer.Revisions = append(answer.Revisions, apiRevision{r.Number, r.Status, r.Storage, r.Object(d.Name), told(r.Created.Time()), told(r.Modified.Time())})
 	}
 	writeJSON(w, http.StatusOK, answer)
 }

@@ -40,7 +40,7 @@ func at(hour int) time.Time { return time.Date(2026, 1, 2, hour, 3, 4, 0, time.U
 func known(namespace, name string, status release.Status, chart, version string) *release.Release {
 	r := unread(namespace, name, status)
 	r.Payload = &release.Payload{
-		Bytes: 34_567, Read: at(5), ResourceVersion: "11",
+		Bytes: 34_567, Read: at(5), ResourceVersion: 11,
 		Head: release.Head{
 			FirstDeployed: at(1), LastDeployed: at(3), Description: "Upgrade complete",
 			Chart: release.Chart{Name: chart, Version: version, AppVersion: "v" + version},
@@ -54,17 +54,17 @@ func known(namespace, name string, status release.Status, chart, version string)
 
 func unread(namespace, name string, status release.Status) *release.Release {
 	return &release.Release{
-		Key: release.Key{Namespace: namespace, Name: name}, Tracked: 1,
+		Key: release.Key{Namespace: namespace, Name: name}, Stored: 1,
 		Newest: &release.Revision{
-			UID: "uid-" + name, Number: 4, Status: status, Storage: release.Secrets, Object: "sh.helm.release.v1." + name + ".v4",
-			ResourceVersion: "11", Created: at(2), Modified: at(4),
+			UID: release.ParseUID("uid-" + name), Number: 4, Status: status, Storage: release.Secrets,
+			ResourceVersion: 11, Created: release.TimeOf(at(2)), Modified: release.TimeOf(at(4)),
 		},
 	}
 }
 
 func undecodable(namespace, name string) *release.Release {
 	r := unread(namespace, name, release.Failed)
-	r.Payload = &release.Payload{Bytes: 12, Problem: "gzip", Read: at(5), ResourceVersion: "11"}
+	r.Payload = &release.Payload{Bytes: 12, Problem: "gzip", Read: at(5), ResourceVersion: 11}
 	return r
 }
 
@@ -148,10 +148,10 @@ func TestAPIListGoesOnWhereItStopped(t *testing.T) {
 func TestAPIRelease(t *testing.T) {
 	f := several()
 	r := known("shop", "cart", release.Failed, "web", "1.9.0")
-	r.Deployed, r.Tracked, r.Shadowed = 3, 2, 1
-	r.Payload.ResourceVersion = "10"
+	r.Deployed, r.Stored, r.Shadowed = 3, 2, 1
+	r.Payload.ResourceVersion = 10
 	older := *r.Newest
-	older.Number, older.Status, older.Object = 3, release.Deployed, "sh.helm.release.v1.cart.v3"
+	older.Number, older.Status = 3, release.Deployed
 	f.details = map[release.Key]release.Detail{r.Key: {Key: r.Key, Shown: r, Revisions: []*release.Revision{r.Newest, &older}}}
 	got := ask(routes(t, f), http.MethodGet, "/api/v1/releases/shop/cart")
 	want := `{
@@ -166,10 +166,10 @@ func TestAPIRelease(t *testing.T) {
   {"revision": 3, "status": "deployed", "storage": "secrets", "object": "sh.helm.release.v1.cart.v3", "created": "2026-01-02T02:03:04Z", "modified": "2026-01-02T04:03:04Z"}
  ],
  "notes": [
-  "Revision 4 is shown: it has the highest number of the 2 tracked in secrets.",
+  "Revision 4 is shown: it has the highest number of the 2 stored in secrets.",
   "1 of its revisions are in another storage and not shown: Secrets win over ConfigMaps.",
   "The last operation failed. Revision 3 is still deployed.",
-  "The record was written again since its payload was read, which happens once: the description and the payload's size are those of that moment, while chart and versions stay as they are."
+  "The record was written again since its payload was read: the description and the payload's size are those of that moment, while chart and versions stay as they are."
  ]}`
 	if diff := cmp.Diff(parsed(t, want), parsed(t, got.body)); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
@@ -197,7 +197,7 @@ func TestAPITellsHowFarTheHeadIs(t *testing.T) {
 		chart   string
 		note    string
 	}{
-		"read":             {release: known("a", "b", release.Deployed, "web", "1.0.0"), head: "decoded", chart: "web", note: "only one tracked"},
+		"read":             {release: known("a", "b", release.Deployed, "web", "1.0.0"), head: "decoded", chart: "web", note: "only one stored"},
 		"not yet read":     {release: waiting, head: "pending", note: "about to be read"},
 		"never read":       {release: waiting, never: true, head: "not_read", note: "--payload=never"},
 		"failing":          {release: waiting, failure: &release.Failure{At: at(1), Error: "connection refused"}, head: "pending", note: "tried again; until then helm_release_info and helm_release_updated are absent. The error: connection refused"},
@@ -229,7 +229,7 @@ func TestAPITellsHowFarTheHeadIs(t *testing.T) {
 
 func TestATimeThatJSONHasNoFormForHarmsNobody(t *testing.T) {
 	odd := known("shop", "cart", release.Deployed, "web", "1.9.0")
-	odd.Newest.Modified = time.Date(12_345, 1, 1, 0, 0, 0, 0, time.UTC)
+	odd.Newest.Modified = release.TimeOf(time.Date(12_345, 1, 1, 0, 0, 0, 0, time.UTC))
 	odd.Payload.Head.FirstDeployed = time.Date(-1, 1, 1, 0, 0, 0, 0, time.UTC)
 	odd.Payload.Head.LastDeployed = time.Date(9999, 12, 31, 23, 59, 59, 0, time.FixedZone("", -3600)).UTC()
 	f := &fake{}

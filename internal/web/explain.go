@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -29,21 +30,15 @@ func stateOfHead(r *release.Release, reads bool) headState {
 	return headDecoded
 }
 
-// rewritten reports whether the record of the newest revision was written
-// after its payload was read.
-func rewritten(r *release.Release) bool {
-	return r.Payload != nil && r.Payload.ResourceVersion != r.Newest.ResourceVersion
-}
-
 // notes says, in sentences, why a release is shown the way it is.
 func notes(d *release.Detail, reads bool, now time.Time) []string {
 	if d.Shown == nil {
 		return []string{d.Absence}
 	}
 	r := d.Shown
-	all := []string{fmt.Sprintf("Revision %d is shown: it has the highest number of the %d tracked in %s.", r.Newest.Number, r.Tracked, r.Newest.Storage)}
-	if r.Tracked == 1 {
-		all[0] = fmt.Sprintf("Revision %d is shown: it is the only one tracked in %s.", r.Newest.Number, r.Newest.Storage)
+	all := []string{fmt.Sprintf("Revision %d is shown: it has the highest number of the %d stored in %s.", r.Newest.Number, r.Stored, r.Newest.Storage)}
+	if r.Stored == 1 {
+		all[0] = fmt.Sprintf("Revision %d is shown: it is the only one stored in %s.", r.Newest.Number, r.Newest.Storage)
 	}
 	if r.Shadowed > 0 {
 		all = append(all, fmt.Sprintf("%d of its revisions are in another storage and not shown: Secrets win over ConfigMaps.", r.Shadowed))
@@ -56,11 +51,8 @@ func notes(d *release.Detail, reads bool, now time.Time) []string {
 
 // aboutStatus says what a status means for metrics and people.
 func aboutStatus(r *release.Release, now time.Time) string {
-	since := r.Newest.Modified
-	if since.IsZero() {
-		since = r.Newest.Created
-	}
-	rest := "No tracked revision is deployed."
+	since := cmp.Or(r.Newest.Modified, r.Newest.Created).Time()
+	rest := "No stored revision is deployed."
 	if r.Deployed > 0 {
 		rest = fmt.Sprintf("Revision %d is still deployed.", r.Deployed)
 	}
@@ -100,8 +92,12 @@ func aboutHead(d *release.Detail, reads bool) []string {
 	if r.Payload.Head.Chart == (release.Chart{}) {
 		all = append(all, "Its chart has no metadata, hence MISSING.")
 	}
-	if rewritten(r) {
-		all = append(all, "The record was written again since its payload was read, which happens once: the description and the payload's size are those of that moment, while chart and versions stay as they are.")
+	if r.Outdated() {
+		outdated := "The record was written again since its payload was read: the description and the payload's size are those of that moment, while chart and versions stay as they are."
+		if d.Failure != nil {
+			outdated += fmt.Sprintf(" Reading it again failed at %s: %s", exact(d.Failure.At), d.Failure.Error)
+		}
+		all = append(all, outdated)
 	}
 	return all
 }

@@ -69,7 +69,7 @@ func toAPI(r *release.Release, reads bool) apiRelease {
 	a := apiRelease{
 		Namespace: r.Namespace, Name: r.Name, Status: r.Newest.Status,
 		Revision: r.Newest.Number, DeployedRevision: r.Deployed,
-		Created: told(r.Newest.Created), Modified: told(r.Newest.Modified),
+		Created: told(r.Newest.Created.Time()), Modified: told(r.Newest.Modified.Time()),
 		Head: stateOfHead(r, reads), HeadProblem: payload(r).Problem, PayloadBytes: payload(r).Bytes,
 	}
 	if chart, ok := r.Chart(); ok {

@@ -2,6 +2,7 @@ package web
 
 import (
 	"bytes"
+	"context"
 	"embed"
 	"fmt"
 	"html/template"
@@ -17,8 +18,9 @@ type Source interface {
 	// Releases returns every release, by namespace and name, or an error that
 	// says what is awaited before they are known.
 	Releases() ([]*release.Release, error)
-	// Release returns what is known of one release, or the same error.
-	Release(release.Key) (release.Detail, error)
+	// Release returns what is known of one release, or the same error. It may
+	// read a payload, and then takes as long as that does.
+	Release(context.Context, release.Key) (release.Detail, error)
 	// Problems returns what stands in the way of the whole view right now.
 	Problems() []error
 }
@@ -66,13 +68,13 @@ type detail struct {
 	frame
 	row
 	Shown     *release.Release
-	Rewritten bool
+	Outdated  bool
 	Notes     []string
 	Revisions []revisionRow
 	Percent   string // of the payload limit
 }
 
-// revisionRow is one tracked revision.
+// revisionRow is one stored revision.
 type revisionRow struct {
 	*release.Revision
 	CreatedText, ModifiedText, ModifiedAgo string
@@ -80,7 +82,7 @@ type revisionRow struct {
 
 // release answers with the page of one release.
 func (p *pages) release(w http.ResponseWriter, req *http.Request) {
-	d, err := p.source.Release(keyOf(req))
+	d, err := p.source.Release(req.Context(), keyOf(req))
 	switch {
 	case err != nil:
 		w.Header().Set("Refresh", "2")
@@ -92,11 +94,11 @@ func (p *pages) release(w http.ResponseWriter, req *http.Request) {
 	}
 	now := time.Now()
 	view := detail{
-		frame: p.frame(rootOfRelease), row: p.row(d.Shown, now), Shown: d.Shown, Rewritten: rewritten(d.Shown),
+		frame: p.frame(rootOfRelease), row: p.row(d.Shown, now), Shown: d.Shown, Outdated: d.Shown.Outdated(),
 		Notes: notes(&d, p.reads, now), Percent: fmt.Sprintf("%.1f%%", float64(payload(d.Shown).Bytes)*100/payloadLimit),
 	}
 	for _, r := range d.Revisions {
-		view.Revisions = append(view.Revisions, revisionRow{r, exact(r.Created), exact(r.Modified), ago(r.Modified, now)})
+		view.Revisions = append(view.Revisions, revisionRow{r, exact(r.Created.Time()), exact(r.Modified.Time()), ago(r.Modified.Time(), now)})
 	}
 	p.render(w, http.StatusOK, "release.html", view)
 }

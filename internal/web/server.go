@@ -172,6 +172,9 @@ func routes(cfg Config) (http.Handler, error) {
 			return
 		}
 		_, _ = fmt.Fprintln(w, "ok")
+		for _, problem := range cfg.Releases.Problems() {
+			_, _ = fmt.Fprintln(w, problem)
+		}
 	})
 	if cfg.PProf {
 		mux.HandleFunc("GET /debug/pprof/", pprof.Index)

@@ -1,6 +1,7 @@
 package web_test
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"slices"
@@ -26,7 +27,7 @@ func (f *fake) Releases() ([]*release.Release, error) {
 	return f.releases, f.awaited
 }
 
-func (f *fake) Release(key release.Key) (release.Detail, error) {
+func (f *fake) Release(_ context.Context, key release.Key) (release.Detail, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if d, known := f.details[key]; known || f.awaited != nil {

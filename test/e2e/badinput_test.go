@@ -97,10 +97,11 @@ func (e *exporter) keepsSecrets(t *testing.T, namespace, release string) {
 	}
 }
 
-// shown is the complete set of series of a release whose only record is the
-// given Secret. The chart is MISSING, one that soundHead describes, or empty
+// shown is the complete set of series of a release whose newest record is the
+// given Secret, and whose other ones are superseded: as many as revisions says,
+// the Secret included, or none. The chart is MISSING, one that soundHead describes, or empty
 // for a payload that could not be decoded.
-func shown(s *corev1.Secret, chart string) series {
+func shown(s *corev1.Secret, chart string, revisions ...int) series {
 	want := make(series)
 	with := func(more ...string) map[string]string {
 		labels := map[string]string{"name": s.Labels["name"], "namespace": s.Namespace}
@@ -112,6 +113,7 @@ func shown(s *corev1.Secret, chart string) series {
 	version := s.Labels["version"]
 	number, _ := strconv.ParseFloat(version, 64)
 	want.add(number, "helm_release_revision", with())
+	want.add(float64(append(revisions, 1)[0]), "helm_release_stored_revisions", with())
 	want.add(float64(s.CreationTimestamp.Unix()), "helm_release_created_timestamp_seconds", with())
 	want.add(float64(record{meta: s.ObjectMeta}.modified().Unix()), "helm_release_modified_timestamp_seconds", with())
 	other := "unknown"

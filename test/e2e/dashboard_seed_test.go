@@ -56,7 +56,7 @@ func newSeed(t *testing.T) seed {
 	} {
 		step(t, s.team)
 	}
-	s.exporter = startExporter(t, shared.kubeconfig(t, access{}), "--namespaces="+s.shop.namespace+","+s.team.namespace, "--history")
+	s.exporter = startExporter(t, shared.kubeconfig(t, access{}), "--namespaces="+s.shop.namespace+","+s.team.namespace)
 	s.exporter.awaitReady(t)
 	s.prometheus = runPrometheus(t, fmt.Sprintf(`
 global: {scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}

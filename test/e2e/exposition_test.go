@@ -152,7 +152,7 @@ func TestPromtool(t *testing.T) {
 	h := newHelm(t, "helm4", newNamespace(t, "lint"), "secret")
 	h.run(t, "install old chart:deprecated --labels=team=shop")
 	e := startExporter(t, shared.kubeconfig(t, access{}), "--namespaces="+h.namespace,
-		"--history", "--metrics.all-statuses", "--release-labels=team", "--storage=secrets,configmaps")
+		"--metrics.all-statuses", "--release-labels=team", "--storage=secrets,configmaps")
 	e.awaitReady(t)
 	_, body, err := e.get("/metrics")
 	if err != nil {

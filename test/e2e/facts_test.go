@@ -1,12 +1,7 @@
 package e2e_test
 
 import (
-	"bytes"
-	"compress/gzip"
-	"encoding/base64"
-	"encoding/json"
 	"fmt"
-	"io"
 	"strconv"
 	"testing"
 	"time"
@@ -108,30 +103,4 @@ func (r record) modified() time.Time {
 		}
 	}
 	return last
-}
-
-// deprecated decodes the whole payload, as Helm does, to see whether the chart
-// is marked as deprecated: Helm's tables do not tell.
-func (r record) deprecated(t *testing.T) bool {
-	t.Helper()
-	text, err := base64.StdEncoding.DecodeString(string(r.payload))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if bytes.HasPrefix(text, []byte{0x1f, 0x8b, 0x08}) {
-		unzipped, err := gzip.NewReader(bytes.NewReader(text))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if text, err = io.ReadAll(unzipped); err != nil {
-			t.Fatal(err)
-		}
-	}
-	var release struct {
-		Chart struct{ Metadata struct{ Deprecated bool } }
-	}
-	if err := json.Unmarshal(text, &release); err != nil {
-		t.Fatal(err)
-	}
-	return release.Chart.Metadata.Deprecated
 }

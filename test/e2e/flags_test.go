@@ -35,31 +35,6 @@ func TestDeniedNamespaces(t *testing.T) {
 	}
 }
 
-// TestHistory follows superseded revisions, which are not watched otherwise.
-func TestHistory(t *testing.T) {
-	t.Parallel()
-	namespace := newNamespace(t, "history")
-	name := seriesName("helm_release_stored_revisions", map[string]string{"name": "app", "namespace": namespace})
-	e := startExporter(t, shared.kubeconfig(t, access{}), "--namespaces="+namespace, "--history")
-	plain := startExporter(t, shared.kubeconfig(t, access{}), "--namespaces="+namespace)
-	for revision := 1; revision <= 3; revision++ {
-		write(t, namespace, secretRecord("app", revision, "superseded", sound()))
-	}
-	want := shown(write(t, namespace, secretRecord("app", 4, "deployed", sound())), "sound")
-	eventually(t, patience, plain.shows(want, namespace))
-	want[name] = 4
-	eventually(t, patience, e.shows(want, namespace))
-	h := newHelm(t, "helm4", namespace, "secret")
-	deleteRecord("app", 2)(t, h)
-	want[name] = 3
-	eventually(t, patience, e.shows(want, namespace))
-	for revisions, exporter := range map[float64]*exporter{3: e, 1: plain} {
-		if got := exporter.value(t, "helm_state_metrics_revisions_tracked"); got != revisions {
-			t.Errorf("%v revisions are tracked, want %v", got, revisions)
-		}
-	}
-}
-
 // passwordHash is bcrypt of "correct horse", at the lowest cost.
 const passwordHash = "$2a$04$O7IkeRHWs.JgmHBRvNq9mevxzYNXRZV.UWm1JVbxDeXnWUuEecdr."
 

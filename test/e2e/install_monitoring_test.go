@@ -16,7 +16,6 @@ replicas: 2
 storage: [configmaps, secrets]
 namespacesDenylist: [kube-system]
 payload: never
-history: true
 releaseLabels: [team]
 extraArgs: [--log.level=debug]
 resources: {limits: {cpu: 1}}
@@ -56,7 +55,7 @@ func TestObjectsAreAccepted(t *testing.T) {
 
 	t.Run("of the components", func(t *testing.T) {
 		t.Parallel()
-		objects := kubectl(t, "", "kustomize", overlay(t, namespace, "base", "cluster-wide", "configmaps", "history", "service-monitor",
+		objects := kubectl(t, "", "kustomize", overlay(t, namespace, "base", "cluster-wide", "configmaps", "service-monitor",
 			"pod-monitor", "rules", "dashboard", "network-policy", "tls"))
 		accepted(t, objects)
 	})

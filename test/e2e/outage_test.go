@@ -71,7 +71,7 @@ func TestConnectionsBreakOften(t *testing.T) {
 	e.awaitReady(t)
 	for revision := 1; revision <= 3; revision++ {
 		r.off()
-		want := shown(write(t, namespace, secretRecord("app", revision, "failed", sound())), "sound")
+		want := shown(write(t, namespace, secretRecord("app", revision, "failed", sound())), "sound", revision)
 		r.on(t)
 		eventually(t, 2*patience, e.shows(want, namespace))
 	}

@@ -58,7 +58,8 @@ func TestWrongUse(t *testing.T) {
 		"a namespace both named and left out": {flags: []string{"--namespaces=a", "--namespaces-denylist=a"}, names: []string{"--namespaces", "--namespaces-denylist"}},
 		"a label key that cannot be one":      {flags: []string{"--release-labels=a b"}, names: []string{"--release-labels", "a b"}},
 		"two label keys that become one name": {flags: []string{"--kubeconfig=" + admin, "--release-labels=a.b,a-b"}, names: []string{"a.b", "a-b"}},
-		"an unknown log level":                {flags: []string{"--log.level=loud"}, names: []string{"log level", "loud"}},
+		"an unknown log level":                {flags: []string{"--log.level=loud"}, names: []string{"--log.level", "loud"}},
+		"an unknown log format":               {flags: []string{"--log.format=xml"}, names: []string{"--log.format", "xml"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

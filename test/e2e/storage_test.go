@@ -9,7 +9,7 @@ func TestTruthInConfigMaps(t *testing.T) {
 	admin := shared.kubeconfig(t, access{})
 	observers := []observer{
 		{startExporter(t, admin, "--storage=configmaps"), view{}},
-		{startExporter(t, admin, "--storage=configmaps,secrets", "--history"), view{history: true}},
+		{startExporter(t, admin, "--storage=configmaps,secrets"), view{}},
 	}
 	for name, story := range map[string]story{
 		"an install, a failed upgrade, a rollback and an uninstall": {

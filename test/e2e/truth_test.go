@@ -28,9 +28,9 @@ func TestTruth(t *testing.T) {
 	observers := []observer{
 		{startExporter(t, admin), view{}},
 		{
-			startExporter(t, admin, "--history", "--metrics.all-statuses", "--release-labels=team,example.com/tier",
+			startExporter(t, admin, "--metrics.all-statuses", "--release-labels=team,example.com/tier",
 				"--storage=secrets,configmaps"),
-			view{history: true, allStatuses: true, labels: map[string]string{"team": "label_team", "example.com/tier": "label_example_com_tier"}},
+			view{allStatuses: true, labels: map[string]string{"team": "label_team", "example.com/tier": "label_example_com_tier"}},
 		},
 	}
 	for _, stories := range []map[string]story{storiesByHelm, storiesOfFailure, storiesByHand} {

@@ -12,7 +12,6 @@ var chartVersion = regexp.MustCompile(`^(.+?)-(v?\d+\.\d+\.\d+.*)$`)
 
 // view is how an exporter's flags change what it shows of a fact.
 type view struct {
-	history     bool
 	allStatuses bool
 	labels      map[string]string // the names of metric labels by the keys of records' labels
 }
@@ -66,12 +65,10 @@ func (v view) add(t *testing.T, want series, f fact) {
 	if f.deployed > 0 {
 		want.add(float64(f.deployed), "helm_release_deployed_revision", with())
 	}
-	if f.record.deprecated(t) {
+	if headOf(t, f.record.payload).Chart.Metadata.Deprecated {
 		want.add(1, "helm_release_chart_deprecated", with())
 	}
-	if v.history {
-		want.add(float64(f.stored), "helm_release_stored_revisions", with())
-	}
+	want.add(float64(f.stored), "helm_release_stored_revisions", with())
 	shown := with()
 	for key, label := range v.labels {
 		if value, ok := f.record.meta.Labels[key]; ok {

@@ -17,33 +17,22 @@ import (
 func TestWire(t *testing.T) {
 	t.Parallel()
 	const (
-		live     = "labelSelector=owner=helm,status!=superseded"
 		all      = "labelSelector=owner=helm"
 		ofType   = "&fieldSelector=type=helm.sh/release.v1"
 		listed   = "&limit=500&resourceVersion=0"
-		notOlder = "&resourceVersion=N&resourceVersionMatch=NotOlderThan"
 		followed = "&allowWatchBookmarks=true&resourceVersion=N&watch=true"
 		streamed = "&allowWatchBookmarks=true&resourceVersionMatch=NotOlderThan&sendInitialEvents=true&watch=true"
 		v1, v2   = "secrets/sh.helm.release.v1.app.v1?resourceVersion=N", "secrets/sh.helm.release.v1.app.v2?resourceVersion=N"
 	)
 	for name, test := range map[string]struct {
 		refuse func(*http.Request) bool
-		flags  []string
 		want   []string
 	}{
-		"live revisions are listed, and superseded ones looked up": {nothing, nil, []string{
-			"secrets?" + live + ofType + listed, "secrets?" + live + ofType + followed,
-			"configmaps?" + live + listed, "configmaps?" + live + followed,
-			v2,
-			"secrets?" + all + ",name=app" + ofType + notOlder, "configmaps?" + all + ",name=app",
-			v1,
-		}},
-		"a whole history is streamed": {nothing, []string{"--history"}, []string{
+		"the list is the beginning of the watch": {nothing, []string{
 			"secrets?" + all + ofType + streamed, "configmaps?" + all + streamed, v2, v1,
 		}},
-		"a whole history is listed by a server that is too old to stream it": {
+		"a server that is too old to stream a list is asked for a plain one": {
 			func(r *http.Request) bool { return r.URL.Query().Has("sendInitialEvents") },
-			[]string{"--history"},
 			[]string{
 				"secrets?" + all + ofType + streamed, "secrets?" + all + ofType + listed, "secrets?" + all + ofType + followed,
 				"configmaps?" + all + streamed, "configmaps?" + all + listed, "configmaps?" + all + followed,
@@ -58,15 +47,10 @@ func TestWire(t *testing.T) {
 			newest := write(t, namespace, secretRecord("app", 2, "deployed", sound()))
 			p := newProxy(t, test.refuse)
 			e := startExporter(t, shared.kubeconfig(t, p.access()),
-				append(test.flags, "--namespaces="+namespace, "--storage=secrets,configmaps")...)
-			before, after := shown(newest, "sound"), shown(superseded, "sound")
-			if len(test.flags) > 0 {
-				revisions := seriesName("helm_release_stored_revisions", map[string]string{"name": "app", "namespace": namespace})
-				before[revisions], after[revisions] = 2, 1
-			}
-			eventually(t, patience, e.shows(before, namespace))
+				"--namespaces="+namespace, "--storage=secrets,configmaps")
+			eventually(t, patience, e.shows(shown(newest, "sound", 2), namespace))
 			deleteRecord("app", 2)(t, newHelm(t, "helm4", namespace, "secret"))
-			eventually(t, patience, e.shows(after, namespace))
+			eventually(t, patience, e.shows(shown(superseded, "sound"), namespace))
 
 			base := "/api/v1/namespaces/" + namespace + "/"
 			eventually(t, patience, func() error { // one of the watches may begin late
@@ -156,20 +140,17 @@ func TestSelectors(t *testing.T) {
 	t.Parallel()
 	for flags, want := range map[string][]string{
 		"": {
-			"/api/v1/secrets fields=type=helm.sh/release.v1 labels=owner=helm,status!=superseded",
-		},
-		"--history": {
 			"/api/v1/secrets fields=type=helm.sh/release.v1 labels=owner=helm",
 		},
 		"--storage=configmaps --namespaces-denylist=not-there": {
-			"/api/v1/configmaps fields=metadata.namespace!=not-there labels=owner=helm,status!=superseded",
+			"/api/v1/configmaps fields=metadata.namespace!=not-there labels=owner=helm",
 		},
 		"--namespaces-denylist=not-there,nor-this --payload=never": {
-			"/api/v1/secrets fields=metadata.namespace!=nor-this,metadata.namespace!=not-there,type=helm.sh/release.v1 labels=owner=helm,status!=superseded",
+			"/api/v1/secrets fields=metadata.namespace!=nor-this,metadata.namespace!=not-there,type=helm.sh/release.v1 labels=owner=helm",
 		},
 		"--namespaces=not-there,nor-this": {
-			"/api/v1/namespaces/nor-this/secrets fields=type=helm.sh/release.v1 labels=owner=helm,status!=superseded",
-			"/api/v1/namespaces/not-there/secrets fields=type=helm.sh/release.v1 labels=owner=helm,status!=superseded",
+			"/api/v1/namespaces/nor-this/secrets fields=type=helm.sh/release.v1 labels=owner=helm",
+			"/api/v1/namespaces/not-there/secrets fields=type=helm.sh/release.v1 labels=owner=helm",
 		},
 	} {
 		t.Run("flags "+flags, func(t *testing.T) {

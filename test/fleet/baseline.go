@@ -24,8 +24,8 @@ func GaugeVecs(all []*release.Release) http.Handler {
 	info := vec("helm_release_info", "app_version", "chart", "chart_version", "name", "namespace", "revision")
 	status := vec("helm_release_status", "name", "namespace", "status")
 	plain := map[string]func(*release.Release) float64{
-		"helm_release_created_timestamp_seconds":  func(r *release.Release) float64 { return float64(r.Newest.Created.Unix()) },
-		"helm_release_modified_timestamp_seconds": func(r *release.Release) float64 { return float64(r.Newest.Modified.Unix()) },
+		"helm_release_created_timestamp_seconds":  func(r *release.Release) float64 { return float64(r.Newest.Created) },
+		"helm_release_modified_timestamp_seconds": func(r *release.Release) float64 { return float64(r.Newest.Modified) },
 		"helm_release_deployed_revision":          func(r *release.Release) float64 { return float64(r.Deployed) },
 		"helm_release_payload_bytes":              func(r *release.Release) float64 { return float64(r.Payload.Bytes) },
 		"helm_release_revision":                   func(r *release.Release) float64 { return float64(r.Newest.Number) },

@@ -33,8 +33,8 @@ func Member(i, revision int) *release.Release {
 	}
 	return &release.Release{
 		Key:      release.Key{Namespace: fmt.Sprintf("team-%03d-%s", i/50, []string{"prod", "staging", "dev"}[i/50%3]), Name: fmt.Sprintf("%s-%d", charts[chart%len(charts)], i%50)},
-		Newest:   &release.Revision{Number: revision, Status: status, Created: created, Modified: created.Add(time.Duration(i%90) * time.Second)},
-		Deployed: revision, Tracked: 1,
+		Newest:   &release.Revision{Number: revision, Status: status, Created: release.TimeOf(created), Modified: release.TimeOf(created) + release.Time(i%90)},
+		Deployed: revision, Stored: 1,
 		Payload: &release.Payload{
 			Bytes: 9_000 + i*7919%90_000,
 			Head: release.Head{LastDeployed: created.Add(-time.Second), Chart: release.Chart{

@@ -23,7 +23,6 @@ var variants = map[string]struct {
 	"ConfigMaps, too, in two namespaces": {"base", []string{"namespaced", "configmaps"}, []string{teams, both}},
 	"ConfigMaps alone":                   {"default", []string{"configmaps-only"}, []string{"storage={configmaps}"}},
 	"ConfigMaps alone in two namespaces": {"base", []string{"namespaced", "configmaps-only"}, []string{teams, "storage={configmaps}"}},
-	"a history":                          {"default", []string{"history"}, []string{"history=true"}},
 	"metadata alone":                     {"default", []string{"payload-never"}, []string{"payload=never"}},
 	"metadata alone in two namespaces":   {"base", []string{"namespaced", "payload-never"}, []string{teams, "payload=never"}},
 	"a ServiceMonitor":                   {"default", []string{"service-monitor"}, []string{"serviceMonitor.enabled=true"}},
@@ -36,14 +35,14 @@ var variants = map[string]struct {
 	"a PodMonitor with TLS":              {"default", []string{"pod-monitor", "tls"}, []string{"tls.enabled=true", "podMonitor.enabled=true"}},
 	"everything": {
 		"base",
-		[]string{"namespaced", "service-monitor", "rules", "dashboard", "network-policy", "tls", "payload-never", "configmaps", "history"},
-		[]string{teams, both, "payload=never", "history=true", "serviceMonitor.enabled=true", "prometheusRule.enabled=true",
+		[]string{"namespaced", "service-monitor", "rules", "dashboard", "network-policy", "tls", "payload-never", "configmaps"},
+		[]string{teams, both, "payload=never", "serviceMonitor.enabled=true", "prometheusRule.enabled=true",
 			"dashboard.enabled=true", "networkPolicy.enabled=true", "tls.enabled=true"},
 	},
 	"everything, the other way round": {
 		"default",
-		[]string{"history", "configmaps", "payload-never", "network-policy", "dashboard", "rules", "pod-monitor", "tls"},
-		[]string{both, "payload=never", "history=true", "podMonitor.enabled=true", "prometheusRule.enabled=true",
+		[]string{"configmaps", "payload-never", "network-policy", "dashboard", "rules", "pod-monitor", "tls"},
+		[]string{both, "payload=never", "podMonitor.enabled=true", "prometheusRule.enabled=true",
 			"dashboard.enabled=true", "networkPolicy.enabled=true", "tls.enabled=true"},
 	},
 }

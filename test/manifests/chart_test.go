@@ -44,8 +44,7 @@ func TestBadValues(t *testing.T) {
 		"namespaces={Team}":                        "namespaces",
 		"namespaces=team-a":                        "namespaces",
 		"payload=always":                           "payload",
-		"history=1":                                "history",
-		"extraArgs={history}":                      "extraArgs",
+		"extraArgs={verbose}":                      "extraArgs",
 		"resources.limit.memory=1Gi":               "limit",
 		"podLabels.a=1":                            "podLabels",
 		"service.port=0":                           "port",
@@ -180,7 +179,7 @@ func TestDependency(t *testing.T) {
 		for file, text := range map[string]string{
 			"Chart.yaml": "apiVersion: v2\nname: parent\nversion: 1.0.0\ndependencies:\n" +
 				"- {name: helm-state-metrics, version: 0.1.0, condition: helm-state-metrics.enabled}\n",
-			"values.yaml": "global: {registry: example}\nhelm-state-metrics: {enabled: true, history: true}\n",
+			"values.yaml": "global: {registry: example}\nhelm-state-metrics: {enabled: true, payload: never}\n",
 		} {
 			if err := os.WriteFile(filepath.Join(parent, file), []byte(text), 0o600); err != nil {
 				t.Fatal(err)
@@ -193,7 +192,7 @@ func TestDependency(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if want := "name: monitoring-helm-state-metrics\n"; !strings.Contains(text, want) || !strings.Contains(text, "--history") {
+		if want := "name: monitoring-helm-state-metrics\n"; !strings.Contains(text, want) || !strings.Contains(text, "--payload=never") {
 			t.Errorf("the exporter is not as the parent wants it:\n%s", text)
 		}
 	})

@@ -1,0 +1,229 @@
+package watch_test
+
+import (
+	"errors"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	apiwatch "k8s.io/apimachinery/pkg/watch"
+	clienttesting "k8s.io/client-go/testing"
+
+	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
+	"github.com/helm-state-metrics/helm-state-metrics/internal/watch"
+)
+
+// line is the watch of a fake cluster, which a test can cut.
+type line struct {
+	c *cluster
+
+	mu      sync.Mutex
+	watches int                           // guarded by mu
+	lists   int                           // guarded by mu
+	current *apiwatch.RaceFreeFakeWatcher // guarded by mu
+	deaf    bool                          // guarded by mu; events of the cluster are not passed on
+}
+
+// tap puts a line between the watcher and the cluster.
+func tap(c *cluster) *line {
+	l := &line{c: c}
+	c.metadata.PrependReactor("list", "secrets", func(clienttesting.Action) (bool, runtime.Object, error) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.lists++
+		return false, nil, nil
+	})
+	c.metadata.PrependWatchReactor("secrets", func(clienttesting.Action) (bool, apiwatch.Interface, error) {
+		events, err := c.metadata.Tracker().Watch(secrets, "ns")
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.watches++
+		l.deaf = false
+		fake := apiwatch.NewRaceFreeFake()
+		l.current = fake
+		go func() {
+			for e := range events.ResultChan() {
+				l.mu.Lock()
+				if !l.deaf && l.current == fake {
+					fake.Action(e.Type, e.Object)
+				}
+				l.mu.Unlock()
+			}
+		}()
+		c.t.Cleanup(events.Stop)
+		return true, fake, err
+	})
+	return l
+}
+
+// cut keeps what happens from the watcher until it watches anew.
+func (l *line) cut() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.deaf = true
+}
+
+// tell sends an error to the watcher.
+func (l *line) tell(status metav1.Status) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.current.Error(&status)
+}
+
+func (l *line) counts() (lists, watches int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.lists, l.watches
+}
+
+func TestARejectedWatchStartsOverAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		c.write("gone", 1, release.Deployed, "gone1", "one")
+		c.write("kept", 1, release.Deployed, "kept1", "one")
+		c.write("again", 1, release.Deployed, "again1", "one")
+		l := tap(c)
+		w := c.start()
+		for range 5 { // the reflector of client-go would wait longer each time
+			advance(10 * time.Second)
+			l.cut()
+			c.delete("gone", 1)
+			c.write("kept", 2, release.Failed, "kept2", "two")
+			c.delete("again", 1)
+			c.write("again", 1, release.Failed, "again2", "other")
+			l.tell(apierrors.NewResourceExpired("too old").Status())
+			advance(100 * time.Millisecond)
+			if number, _ := w.newest("gone"); number != 0 {
+				t.Fatal("a release is still shown whose end the watch missed")
+			}
+			if number, status := w.newest("kept"); number != 2 || status != release.Failed || w.chart("kept") != "two" {
+				t.Fatalf("shows %d %s %q", number, status, w.chart("kept"))
+			}
+			if w.chart("again") != "other" {
+				t.Fatalf("shows the chart %q of a record that was replaced", w.chart("again"))
+			}
+			c.write("gone", 1, release.Deployed, "gone1", "one")
+			c.delete("kept", 2)
+			c.delete("again", 1)
+			c.write("again", 1, release.Deployed, "again1", "one")
+			synctest.Wait()
+		}
+		w.expect(t, "watch expired", 5)
+	})
+}
+
+func TestALabelThatWasEditedMeanwhileMovesItsRecord(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		c.write("a", 1, release.Deployed, "a1", "one")
+		l := tap(c)
+		w := c.start()
+		l.cut()
+		c.relabel("a", 1, "b")
+		l.tell(apierrors.NewResourceExpired("too old").Status())
+		advance(time.Second)
+		before, _ := w.newest("a")
+		after, _ := w.newest("b")
+		if before != 0 || after != 1 {
+			t.Errorf("shows revision %d of the old release and %d of the new one", before, after)
+		}
+	})
+}
+
+// TestAListIsTakenInWhole looks at everything that the sink is told of a
+// release of which a watch missed many revisions.
+func TestAListIsTakenInWhole(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		c.write("a", 1, release.Deployed, "a1", "one")
+		l := tap(c)
+		w := c.start()
+		told := w.times()
+		l.cut()
+		for number := 2; number <= 50; number++ {
+			c.write("a", number, release.Superseded, "a"+strings.Repeat("x", number), "many")
+		}
+		c.write("a", 51, release.Deployed, "a51", "last")
+		l.tell(apierrors.NewResourceExpired("too old").Status())
+		advance(time.Second)
+		if number, _ := w.newest("a"); number != 51 || w.chart("a") != "last" {
+			t.Errorf("shows %d %q", number, w.chart("a"))
+		}
+		// Once from the list, and once with the payload.
+		if got := w.times() - told; got != 2 {
+			t.Errorf("%d values of a release that changed once", got)
+		}
+		if c.total() != 2 {
+			t.Errorf("%d GETs, want those of the first and the last revision", c.total())
+		}
+	})
+}
+
+func TestAConnectionThatIsLostCostsNoList(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		c.write("a", 1, release.Deployed, "a1", "one")
+		l := tap(c)
+		w := c.start()
+		lost := apierrors.NewClientErrorReporter(500, "GET", "ClientWatchDecoding").AsObject(errors.New("http2: client connection lost"))
+		l.tell(*lost.(*metav1.Status))
+		advance(2 * time.Second)
+		if lists, watches := l.counts(); lists != 1 || watches != 2 {
+			t.Errorf("%d lists and %d watches, want one list and two watches", lists, watches)
+		}
+		w.expect(t, "alive=true", 2)
+		c.write("a", 2, release.Deployed, "a2", "two")
+		synctest.Wait()
+		if w.chart("a") != "two" {
+			t.Error("the watch was not resumed")
+		}
+	})
+}
+
+func TestOneBadNamespaceIsOneBadNamespace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		c.write("a", 1, release.Deployed, "a1", "one")
+		var forbidden atomic.Bool
+		forbidden.Store(true)
+		c.metadata.PrependReactor("list", "secrets", func(action clienttesting.Action) (bool, runtime.Object, error) {
+			if action.GetNamespace() != "other" || !forbidden.Load() {
+				return false, nil, nil
+			}
+			return true, nil, apierrors.NewForbidden(secrets.GroupResource(), "", errors.New("no role"))
+		})
+		w := c.start(func(cfg *watch.Config) { cfg.Namespaces = []string{"ns", "other"} })
+		advance(5 * time.Second)
+		if w.Ready() != nil || w.synced != 1 || w.chart("a") != "one" {
+			t.Errorf("ready: %v, synced %d times, chart %q", w.Ready(), w.synced, w.chart("a"))
+		}
+		if got := problems(w); !strings.Contains(got, `releases are missing: cannot list secrets in namespace "other"`) {
+			t.Errorf("problems %q", got)
+		}
+		forbidden.Store(false)
+		advance(5 * time.Second)
+		if got := problems(w); got != "[]" {
+			t.Errorf("problems %q after the role was granted", got)
+		}
+	})
+}
+
+func TestANamespaceThatIsUnavailableIsWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		c.metadata.PrependReactor("list", "secrets", func(action clienttesting.Action) (bool, runtime.Object, error) {
+			return action.GetNamespace() == "other", nil, apierrors.NewServiceUnavailable("starting")
+		})
+		w := c.start(func(cfg *watch.Config) { cfg.Namespaces = []string{"ns", "other"} })
+		advance(time.Hour)
+		if err := w.Ready(); err == nil || w.synced != 0 {
+			t.Errorf("ready: %v, synced %d times", err, w.synced)
+		}
+	})
+}

@@ -1,0 +1,115 @@
+package watch
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+)
+
+var errRefused = errors.New("connection refused")
+
+func TestManyRequestsAreFewDuringAnOutageAndAllThereSoonAfterIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const watches = 900
+		const outage = time.Minute
+		began := time.Now()
+		var attempts, answered atomic.Int64
+		r := newRetries()
+		var running sync.WaitGroup
+		for range watches {
+			running.Go(func() {
+				_ = r.do(t.Context(), func() error {
+					attempts.Add(1)
+					if time.Since(began) < outage {
+						return errRefused
+					}
+					answered.Add(1)
+					return nil
+				})
+			})
+		}
+		<-time.After(outage - time.Nanosecond)
+		synctest.Wait()
+		// Each tries once, at requestsPerSecond.
+		if got := attempts.Load() - watches; got > probesPerSecond*61 {
+			t.Errorf("%d attempts within %s by %d watches", got, outage, watches)
+		}
+		running.Wait()
+		if took := time.Since(began) - outage; took > 4*time.Second || answered.Load() != watches {
+			t.Errorf("%d of %d watches answered %s after the outage", answered.Load(), watches, took)
+		}
+	})
+}
+
+func TestOneWatchTriesAgainSoonHoweverLongTheOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began, last := time.Now(), time.Now()
+		err := newRetries().do(t.Context(), func() error {
+			if waited := time.Since(last); waited > 2500*time.Millisecond {
+				t.Errorf("%s between two attempts", waited)
+			}
+			last = time.Now()
+			if time.Since(began) < 3*time.Minute {
+				return errRefused
+			}
+			return nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestWhatIsTriedAgain(t *testing.T) {
+	secrets := schema.GroupResource{Resource: "secrets"}
+	tooNew := apierrors.NewTimeoutError("Too large resource version", 1)
+	tooNew.ErrStatus.Details.Causes = []metav1.StatusCause{{Type: metav1.CauseTypeResourceVersionTooLarge}}
+	for name, tc := range map[string]struct {
+		err   error
+		again bool
+	}{
+		"no answer":                     {errRefused, true},
+		"an overloaded server":          {apierrors.NewTooManyRequests("busy", 1), true},
+		"a server that is not ready":    {apierrors.NewServiceUnavailable("starting"), true},
+		"an error of the server":        {apierrors.NewInternalError(errRefused), true},
+		"a right that is missing":       {apierrors.NewForbidden(secrets, "", errRefused), true},
+		"a token that has expired":      {apierrors.NewUnauthorized("expired"), true},
+		"a version that is gone":        {apierrors.NewResourceExpired("too old"), false},
+		"a version that is yet to come": {tooNew, false},
+		"an option that is not known":   {apierrors.NewGenericServerResponse(http.StatusUnprocessableEntity, "watch", secrets, "", "", 0, true), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				attempts := 0
+				err := newRetries().do(t.Context(), func() error {
+					if attempts++; attempts == 1 {
+						return tc.err
+					}
+					return nil
+				})
+				if tc.again != (err == nil) || tc.again != (attempts == 2) {
+					t.Errorf("%d attempts, error %v", attempts, err)
+				}
+			})
+		})
+	}
+}
+
+func TestRetriesEndWithTheContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if err := newRetries().do(ctx, func() error { return errRefused }); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %v", err)
+		}
+	})
+}

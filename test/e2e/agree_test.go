@@ -1,0 +1,331 @@
+package e2e_test
+
+import (
+	"bytes"
+	"compress/gzip"
+	"encoding/base64"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// The flags of `make agree`.
+var (
+	operations = flag.Int("operations", 200, "how many random operations TestAgreement does")
+	randomSeed = flag.Uint64("seed", 1, "what the random operations follow from")
+)
+
+const (
+	// rightWithin bounds the time from the last write until what is shown is
+	// right, healedWithin the same from the end of an outage.
+	rightWithin  = time.Second
+	healedWithin = 5 * time.Second
+	// usuallyWithin is what 99 of 100 writes have to stay within.
+	usuallyWithin = 100 * time.Millisecond
+)
+
+// TestAgreement compares what is shown with the records themselves after each
+// of a number of random operations, by hand and by both Helms. Now and then
+// the exporter or the API server is killed, or the connection between the two
+// is cut while the operations go on. It is not parallel: the API server is that
+// of all tests.
+func TestAgreement(t *testing.T) {
+	w := newWorld(t)
+	r := newRelay(t)
+	r.on(t)
+	kubeconfig := shared.kubeconfig(t, r.access())
+	e := startExporter(t, kubeconfig)
+	e.awaitReady(t)
+	took := make(map[string][]time.Duration)
+	between := max(*operations/20, 25) // operations between two outages
+	for n := range *operations {
+		kind, within := "a write", rightWithin
+		switch do := w.IntN(100); {
+		case n%between == between-1:
+			kind, within = "an outage", healedWithin
+			switch n / between % 3 {
+			case 0:
+				_ = e.cmd.Process.Kill()
+				<-e.done
+				w.operate(t)
+				e = startExporter(t, kubeconfig)
+			case 1:
+				shared.restart(t, 0)
+			case 2:
+				r.off()
+				for range 5 {
+					w.operate(t)
+				}
+				r.on(t)
+			}
+		case do < 3:
+			kind = "a Helm command"
+			w.helm(t)
+		default:
+			w.operate(t)
+		}
+		took[kind] = append(took[kind], w.agrees(t, e, within))
+	}
+	for _, kind := range slices.Sorted(maps.Keys(took)) {
+		all := took[kind]
+		slices.Sort(all)
+		t.Logf("right after %s: %d times, median %s, 99th percentile %s, longest %s", kind, len(all), all[len(all)/2], all[len(all)*99/100], all[len(all)-1])
+	}
+	if writes := took["a write"]; writes[len(writes)*99/100] > usuallyWithin {
+		t.Errorf("1 write of 100 is shown later than %s", usuallyWithin)
+	}
+}
+
+// world is a number of namespaces whose records are changed at random.
+type world struct {
+	*rand.Rand
+	namespaces []string
+	helms      []helm
+	charts     int
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	t.Logf("the operations follow from -seed=%d", *randomSeed)
+	w := &world{Rand: rand.New(rand.NewPCG(*randomSeed, 0))}
+	for range 4 {
+		w.namespaces = append(w.namespaces, newNamespace(t, "agree"))
+	}
+	for _, version := range []string{"helm3", "helm4"} {
+		w.helms = append(w.helms, newHelm(t, version, newNamespace(t, version), "secret"))
+		w.namespaces = append(w.namespaces, w.helms[len(w.helms)-1].namespace)
+	}
+	return w
+}
+
+// records are Helm's records in a namespace.
+func (w *world) records(t *testing.T, namespace string) []corev1.Secret {
+	t.Helper()
+	list, err := shared.client.CoreV1().Secrets(namespace).List(t.Context(), metav1.ListOptions{
+		LabelSelector: "owner=helm", FieldSelector: "type=helm.sh/release.v1",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list.Items
+}
+
+// operate does one thing by hand in one of the namespaces, Helm's included.
+func (w *world) operate(t *testing.T) {
+	t.Helper()
+	namespace := w.namespaces[w.IntN(len(w.namespaces))]
+	records := w.records(t, namespace)
+	secrets := shared.client.CoreV1().Secrets(namespace)
+	do := w.IntN(20)
+	if len(records) == 0 {
+		do = 0
+	}
+	var err error
+	switch one := records[min(w.IntN(len(records)+1), max(len(records)-1, 0)):]; {
+	case do < 10: // the next revision of a release, or one in between
+		name := []string{"app", "my.app", "my.app.v2", "other"}[w.IntN(4)]
+		number := 1 + w.IntN(3)
+		for _, r := range records {
+			if r.Labels["name"] == name {
+				version, _ := strconv.Atoi(r.Labels["version"])
+				number = max(number, version+1-w.IntN(2))
+			}
+		}
+		w.create(t, namespace, name, number)
+	case do < 14:
+		one[0].Labels["status"] = w.status()
+		_, err = secrets.Update(t.Context(), &one[0], metav1.UpdateOptions{})
+	case do < 15: // a label of the release's name that is edited: the record moves to another release
+		one[0].Labels["name"] = "moved"
+		_, err = secrets.Update(t.Context(), &one[0], metav1.UpdateOptions{})
+	case do < 18:
+		err = secrets.Delete(t.Context(), one[0].Name, metav1.DeleteOptions{})
+	case do < 19: // all of a release
+		err = secrets.DeleteCollection(t.Context(), metav1.DeleteOptions{}, metav1.ListOptions{LabelSelector: "owner=helm,name=" + one[0].Labels["name"]})
+	default: // all of the namespace, and one again
+		err = secrets.DeleteCollection(t.Context(), metav1.DeleteOptions{}, metav1.ListOptions{LabelSelector: "owner=helm"})
+		w.create(t, namespace, "app", 1)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (w *world) status() string {
+	return strings.Fields("deployed deployed failed superseded superseded uninstalled uninstalling pending-install pending-upgrade pending-rollback unknown")[w.IntN(11)]
+}
+
+// create writes a record with a chart that no other has, in place of one of the
+// same name.
+func (w *world) create(t *testing.T, namespace, name string, number int) {
+	t.Helper()
+	w.charts++
+	payload := strings.Replace(soundHead, `"name":"sound"`, fmt.Sprintf(`"name":"chart-%d"`, w.charts), 1) + `"}`
+	secrets := shared.client.CoreV1().Secrets(namespace)
+	_ = secrets.Delete(t.Context(), recordName(name, number), metav1.DeleteOptions{}) // most often there is none
+	if _, err := secrets.Create(t.Context(), secretRecord(name, number, w.status(), stored(zipped([]byte(payload)))), metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// helm runs a command that may well fail, as after the records that it needs
+// were deleted by hand.
+func (w *world) helm(t *testing.T) {
+	t.Helper()
+	h := w.helms[w.IntN(len(w.helms))]
+	app := []string{"app", "my.app"}[w.IntN(2)]
+	command := []string{
+		"upgrade --install " + app + " chart:site-settings", "upgrade --install " + app + " chart:web --history-max=3",
+		"upgrade " + app + " chart:site-settings --set broken=true", "rollback " + app,
+		"uninstall " + app, "uninstall " + app + " --keep-history",
+	}[w.IntN(6)]
+	_ = h.command(command).Run()
+}
+
+// agrees returns how long it took until the exporter showed what the records
+// say, and fails the test if that is too long.
+func (w *world) agrees(t *testing.T, e *exporter, within time.Duration) time.Duration {
+	t.Helper()
+	written := time.Now()
+	want := w.truth(t)
+	for {
+		got, err := e.scrape()
+		diff := ""
+		if err == nil {
+			diff = cmp.Diff(want, got.inNamespaces(w.namespaces...), sizeWhenRead)
+			if diff == "" {
+				return time.Since(written)
+			}
+		}
+		if time.Since(written) > within {
+			t.Fatalf("not right after %s: %v (-want +got):\n%s", within, err, diff)
+		}
+	}
+}
+
+// truth is what is to be shown of all namespaces, derived from the records in
+// the plainest way.
+func (w *world) truth(t *testing.T) series {
+	t.Helper()
+	want := make(series)
+	for _, namespace := range w.namespaces {
+		releases := make(map[string][]corev1.Secret)
+		for _, r := range w.records(t, namespace) {
+			releases[r.Labels["name"]] = append(releases[r.Labels["name"]], r)
+		}
+		for _, records := range releases {
+			maps.Copy(want, truthOf(t, records))
+		}
+	}
+	return want
+}
+
+func truthOf(t *testing.T, records []corev1.Secret) series {
+	t.Helper()
+	number := func(s corev1.Secret) int {
+		n, err := strconv.Atoi(s.Labels["version"])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	newest := slices.MaxFunc(records, func(a, b corev1.Secret) int {
+		if n := number(a) - number(b); n != 0 {
+			return n
+		}
+		// A label was edited by hand; then the later one counts.
+		if n := a.CreationTimestamp.Compare(b.CreationTimestamp.Time); n != 0 {
+			return n
+		}
+		return strings.Compare(string(a.UID), string(b.UID))
+	})
+	want := shown(&newest, "", len(records))
+	labels := map[string]string{"name": newest.Labels["name"], "namespace": newest.Namespace}
+	deployed := 0
+	for _, r := range records {
+		if r.Labels["status"] == "deployed" {
+			deployed = max(deployed, number(r))
+		}
+	}
+	if deployed > 0 {
+		want.add(float64(deployed), "helm_release_deployed_revision", labels)
+	}
+	head := headOf(t, newest.Data["release"])
+	if head.Chart.Metadata.Deprecated {
+		want.add(1, "helm_release_chart_deprecated", labels)
+	}
+	want.add(float64(head.Info.LastDeployed.Unix()), "helm_release_updated", labels)
+	labels = maps.Clone(labels)
+	labels["app_version"], labels["chart"], labels["chart_version"] = head.Chart.Metadata.AppVersion, head.Chart.Metadata.Name, head.Chart.Metadata.Version
+	labels["revision"] = newest.Labels["version"]
+	want.add(1, "helm_release_info", labels)
+	return want
+}
+
+// payloadHead is what of a payload is shown.
+type payloadHead struct {
+	Info struct {
+		LastDeployed time.Time `json:"last_deployed"`
+		Description  string
+	}
+	Chart struct {
+		Metadata struct {
+			Name, Version, AppVersion string
+			Deprecated                bool
+		}
+	}
+}
+
+// headOf decodes a whole payload, as Helm does.
+func headOf(t *testing.T, payload []byte) (head payloadHead) {
+	t.Helper()
+	text, err := base64.StdEncoding.DecodeString(string(payload))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if bytes.HasPrefix(text, []byte{0x1f, 0x8b, 0x08}) {
+		unzipped, err := gzip.NewReader(bytes.NewReader(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if text, err = io.ReadAll(unzipped); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := json.Unmarshal(text, &head); err != nil {
+		t.Fatal(err)
+	}
+	return head
+}
+
+// restart kills the control plane, and starts it again with the same data
+// after some time.
+func (c *cluster) restart(t *testing.T, after time.Duration) {
+	t.Helper()
+	_ = c.cmd.Process.Kill()
+	_ = c.cmd.Wait() // killed
+	select {
+	case <-time.After(after):
+	case <-t.Context().Done():
+	}
+	again, err := startCluster(c.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again.config.Host != c.config.Host {
+		t.Fatalf("the API server is at %s now, and was at %s", again.config.Host, c.config.Host)
+	}
+	c.cmd = again.cmd
+}
