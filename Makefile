@@ -5,6 +5,9 @@ FUZZTIME  ?= 30s
 COUNT     ?= 6
 RELEASES  ?= 1000
 REVISIONS ?= 10
+OPERATIONS ?= 5000
+SEED      ?= 1
+OUTAGES   ?= 5s,20s,60s,180s
 IMAGE     ?= helm-state-metrics
 # Lazily: few targets need them. The tag is the one that the manifests name.
 ARCH      ?= $(shell $(GO) env GOARCH)
@@ -88,7 +91,7 @@ bin/image/ca-certificates.crt: $(wildcard test/tools/roots/*)
 
 .PHONY: test
 test: ## Run all tests, end to end ones included
-	$(call each,bin/helm-state-metrics $(test_tools))
+	$(call each,bin/helm-state-metrics $(test_image) $(test_tools))
 	@race=-race; $(GO) build -race runtime/cgo 2>/dev/null || race=; \
 	if [ "$$race" ]; then echo "unit tests, with the race detector"; \
 	else echo "unit tests, without the race detector: it needs a C compiler"; fi; \
@@ -97,6 +100,11 @@ test: ## Run all tests, end to end ones included
 	@cd test/cluster && CGO_ENABLED=0 $(GO) test -vet=off ./...
 	@echo "end to end tests"
 	@$(GO) test -count=1 -timeout 20m ./test/e2e/...
+
+.PHONY: agree
+agree: ## Compare what is shown with the records after random operations, kills and outages (OPERATIONS=5000 SEED=1 OUTAGES=5s,20s,60s,180s)
+	$(call each,bin/helm-state-metrics $(test_tools))
+	$(GO) test -count=1 -timeout 60m -v -run '^(TestAgreement|TestOutages)$$' ./test/e2e -operations=$(OPERATIONS) -seed=$(SEED) -outages=$(OUTAGES)
 
 .PHONY: lint
 lint: bin/golangci-lint ## Run the linters
@@ -142,6 +150,9 @@ demo: ## See it work: a control plane, releases by Helm 3 and 4, and the exporte
 ##### Programs for tests. Their versions are those in the go.mod files that they depend on.
 
 modules    := . test/cluster $(patsubst %/go.mod,%,$(wildcard test/tools/*/go.mod))
+# What the tests of the image put into it. Built before them: for an architecture that nothing is cached of it takes
+# minutes, which no test should wait for.
+test_image := $(if $(shell command -v docker),$(foreach arch,amd64 arm64,bin/image/linux-$(arch)/helm-state-metrics) bin/image/ca-certificates.crt)
 test_tools := bin/cluster bin/kubectl bin/crds bin/helm3 bin/helm4 bin/promtool bin/prometheus
 
 .PHONY: cluster

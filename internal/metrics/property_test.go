@@ -79,6 +79,7 @@ func naive(model map[release.Key]*release.Release) []string {
 		line("helm_release_created_timestamp_seconds{%s} %v", key, float64(r.Newest.Created))
 		line("helm_release_modified_timestamp_seconds{%s} %v", key, float64(r.Newest.Modified))
 		line("helm_release_revision{%s} %v", key, float64(r.Newest.Number))
+		line("helm_release_stored_revisions{%s} %v", key, float64(r.Stored))
 		if r.Deployed > 0 {
 			line("helm_release_deployed_revision{%s} %v", key, float64(r.Deployed))
 		}

@@ -38,6 +38,14 @@ func (c *client) Namespace(string) metadata.ResourceInterface { return c }
 // list as the beginning of a watch.
 func (c *client) IsWatchListSemanticsUnSupported() bool { return c.plainList }
 
+// observe passes the outcome of a request on, unless it failed because the
+// informer ends.
+func (c *client) observe(verb string, err error) {
+	if c.ctx.Err() == nil {
+		c.source.observe(verb, err)
+	}
+}
+
 // List implements metadata.ResourceInterface. The reflector calls it with a
 // context that never ends, and only where the server does not stream lists.
 func (c *client) List(_ context.Context, o metav1.ListOptions) (*metav1.PartialObjectMetadataList, error) {
@@ -47,11 +55,13 @@ func (c *client) List(_ context.Context, o metav1.ListOptions) (*metav1.PartialO
 		o.ResourceVersion, o.Limit = c.notBefore, 0
 	}
 	var list *metav1.PartialObjectMetadataList
-	err := c.source.retries.do(c.ctx, func() (err error) {
-		list, err = c.ResourceInterface.List(c.ctx, o)
-		if err != nil && c.ctx.Err() == nil { // the watch that follows is what counts
-			c.source.observe("list", err)
+	observe := func(err error) {
+		if err != nil { // else the watch that follows is what counts
+			c.observe("list", err)
 		}
+	}
+	err := c.source.retries.do(c.ctx, observe, func() (err error) {
+		list, err = c.ResourceInterface.List(c.ctx, o)
 		return err
 	})
 	return list, err
@@ -60,11 +70,9 @@ func (c *client) List(_ context.Context, o metav1.ListOptions) (*metav1.PartialO
 // Watch implements metadata.ResourceInterface.
 func (c *client) Watch(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
 	var w watch.Interface
-	err := c.source.retries.do(ctx, func() (err error) {
+	observe := func(err error) { c.observe("watch", err) }
+	err := c.source.retries.do(ctx, observe, func() (err error) {
 		w, err = c.ResourceInterface.Watch(ctx, o)
-		if ctx.Err() == nil {
-			c.source.observe("watch", err)
-		}
 		return err
 	})
 	listing := o.SendInitialEvents != nil && *o.SendInitialEvents
@@ -101,15 +109,17 @@ func (c *client) relay(w watch.Interface, to chan<- watch.Event, stopped <-chan 
 			return
 		}
 		switch {
-		case event.Type != watch.Error:
-			c.source.heard()
-			passed++
-			listing = listing && !endsList(event)
-		default:
-			c.source.observe("watch", apierrors.FromObject(event.Object))
+		case event.Type == watch.Error:
+			c.observe("watch", apierrors.FromObject(event.Object))
 			if !listing {
 				c.end()
 			}
+		case listing && endsList(event):
+			began, passed, listing = time.Now(), 0, false
+			c.source.heard()
+		default:
+			passed++
+			c.source.heard()
 		}
 		select {
 		case to <- event:
@@ -119,20 +129,21 @@ func (c *client) relay(w watch.Interface, to chan<- watch.Event, stopped <-chan 
 	}
 }
 
-// minWatch is how long a watch lasts at least. The reflector takes a shorter
-// one that told nothing for an error, waits for up to a minute, and lists anew.
-const minWatch = time.Second
+// minWatch is how long a watch lasts at least, from the end of its list. One
+// that lasted less than a second and told nothing is an error to the reflector,
+// which waits for up to a minute then, and lists anew.
+const minWatch = 1500 * time.Millisecond
 
 // ended observes how a watch ended: the server ends each after some minutes.
 func (c *client) ended(last watch.Event, lasted time.Duration, passed int, stopped <-chan struct{}) {
 	if last.Type == watch.Error {
-		c.source.observe("watch", apierrors.FromObject(last.Object))
+		c.observe("watch", apierrors.FromObject(last.Object))
 	}
 	if passed > 0 || lasted >= minWatch {
 		return
 	}
 	if last.Type != watch.Error {
-		c.source.observe("watch", fmt.Errorf("%w after %s", errEndedEarly, lasted.Round(time.Millisecond)))
+		c.observe("watch", fmt.Errorf("%w after %s", errEndedEarly, lasted.Round(time.Millisecond)))
 	}
 	select {
 	case <-time.After(minWatch - lasted):

@@ -1,8 +1,11 @@
 package watch
 
 import (
+	"errors"
 	"fmt"
 	"net"
+	"net/http"
+	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -31,6 +34,7 @@ func Clients(config *rest.Config) (metadata.Interface, rest.Interface, error) {
 	if config.Dial == nil {
 		config.Dial = (&net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}).DialContext
 	}
+	config.Wrap(func(base http.RoundTripper) http.RoundTripper { return transport{base} })
 	meta, err := metadata.NewForConfig(config)
 	if err != nil {
 		return nil, nil, fmt.Errorf("metadata client for %s: %w", config.Host, err)
@@ -44,3 +48,30 @@ func Clients(config *rest.Config) (metadata.Interface, rest.Interface, error) {
 	}
 	return meta, core, nil
 }
+
+// transport tells errors in words that client-go does not know. Those that it
+// knows, such as the end of a stream, a reset connection or a timeout, it tries
+// again by itself, ten times, a second apart, and returns a watch without any
+// event in the end: nobody would know for ten seconds that a watch is down, and
+// each of hundreds of watches would try for itself.
+type transport struct{ base http.RoundTripper }
+
+// RoundTrip implements http.RoundTripper.
+func (t transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := t.base.RoundTrip(req)
+	if err != nil && req.Context().Err() == nil {
+		err = errors.New("no answer: " + otherWords.Replace(err.Error()))
+	}
+	return resp, err
+}
+
+// WrappedRoundTripper implements net.RoundTripperWrapper of apimachinery.
+func (t transport) WrappedRoundTripper() http.RoundTripper { return t.base }
+
+// otherWords are for those of k8s.io/apimachinery/pkg/util/net.IsProbableEOF.
+var otherWords = strings.NewReplacer(
+	"connection reset by peer", "connection reset",
+	"use of closed network connection", "connection closed",
+	"http: can't write HTTP request on broken connection", "broken connection",
+	"http2: server sent GOAWAY and closed the connection", "http2: server sent GOAWAY",
+)

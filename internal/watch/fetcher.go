@@ -84,7 +84,7 @@ func (f *fetcher) work(ctx context.Context, process func(*reader, release.Key) e
 		}
 		err := process(r, key)
 		f.queue.Done(key)
-		if err == nil || !isUnavailable(err) {
+		if !isUnavailable(err) {
 			backoff = awayBackoff
 			continue
 		}

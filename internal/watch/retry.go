@@ -3,6 +3,7 @@ package watch
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/http"
 	"sync"
 	"time"
@@ -15,9 +16,9 @@ import (
 
 const (
 	// requestsPerSecond bounds the LISTs and WATCHes of all sources together,
-	// and probesPerSecond those while no request succeeds.
+	// and probesPerSecond those while the API server is away.
 	requestsPerSecond = 400
-	probesPerSecond   = 10
+	probesPerSecond   = 5
 )
 
 // awayBackoff is the time between two attempts of a request while the API
@@ -33,43 +34,53 @@ var (
 type retries struct {
 	requests *rate.Limiter
 	probes   *rate.Limiter
+	log      *slog.Logger
 
 	mu   sync.Mutex
-	back chan struct{} // guarded by mu; closed and replaced when a request succeeds
+	back chan struct{} // guarded by mu; nil unless the API server is away, closed when it is back
 }
 
-func newRetries() *retries {
+func newRetries(log *slog.Logger) *retries {
 	return &retries{
+		log:      log,
 		requests: rate.NewLimiter(requestsPerSecond, requestsPerSecond/4),
-		probes:   rate.NewLimiter(probesPerSecond, probesPerSecond),
-		back:     make(chan struct{}),
+		probes:   rate.NewLimiter(probesPerSecond, 1),
 	}
 }
 
+// errAway is what keeps a request from being made at all.
+var errAway = errors.New("the API server does not answer")
+
 // do makes a request until it succeeds, the server rejects it for good, or the
-// context ends, and returns the last error. The reflector of client-go would
-// wait for up to a minute between two attempts, and list anew.
-func (r *retries) do(ctx context.Context, request func() error) error {
+// context ends, and returns the last error. Each outcome is observed. The
+// reflector of client-go would wait for up to a minute between two attempts,
+// and list anew.
+func (r *retries) do(ctx context.Context, observe func(error), request func() error) error {
 	away, refused := awayBackoff, refusedBackoff
-	for {
+	var err error
+	for suggested := time.Duration(0); ; {
+		if back := r.outage(); back != nil {
+			if err == nil {
+				observe(errAway)
+			}
+			r.pause(ctx, max(away.Step(), suggested), back)
+		}
 		if err := r.requests.Wait(ctx); err != nil {
 			return err
 		}
-		err := request()
-		switch {
-		case ctx.Err() != nil:
+		if err = request(); ctx.Err() != nil {
 			return ctx.Err()
-		case err == nil:
-			r.succeeded()
-			return nil
+		}
+		observe(err)
+		switch {
 		case isRefused(err):
+			r.outcome(nil)
 			r.pause(ctx, refused.Step(), nil)
 		case isUnavailable(err):
-			r.mu.Lock()
-			back := r.back
-			r.mu.Unlock()
-			r.pause(ctx, max(away.Step(), suggestedDelay(err)), back)
+			r.outcome(err)
+			suggested = suggestedDelay(err)
 		default:
+			r.outcome(nil)
 			return err
 		}
 	}
@@ -94,12 +105,32 @@ func (r *retries) pause(ctx context.Context, delay time.Duration, back <-chan st
 	}
 }
 
-// succeeded lets those go on who wait for the server to be back.
-func (r *retries) succeeded() {
+// outcome notes why the API server is away, or that it is not, and logs when
+// that changes: once for all sources.
+func (r *retries) outcome(err error) {
+	r.mu.Lock()
+	was := r.back
+	switch {
+	case err != nil && was == nil:
+		r.back = make(chan struct{})
+	case err == nil && was != nil:
+		close(was)
+		r.back = nil
+	}
+	r.mu.Unlock()
+	switch {
+	case err != nil && was == nil:
+		r.log.Error("The API server does not answer, will keep trying", "err", err)
+	case err == nil && was != nil:
+		r.log.Info("The API server answers again")
+	}
+}
+
+// outage returns nil unless the API server is away, else what ends with that.
+func (r *retries) outage() <-chan struct{} {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	close(r.back)
-	r.back = make(chan struct{})
+	return r.back
 }
 
 // isRefused reports whether somebody has to grant a right, or a credential has
@@ -109,7 +140,7 @@ func isRefused(err error) bool { return apierrors.IsForbidden(err) || apierrors.
 // isUnavailable reports whether a request failed for a reason that passes by
 // itself: there was no answer, or the server is overloaded or not ready.
 func isUnavailable(err error) bool {
-	if isTooNew(err) {
+	if err == nil || isTooNew(err) {
 		return false
 	}
 	code := statusCode(err)

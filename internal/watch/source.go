@@ -239,12 +239,20 @@ func (s *source) observe(verb string, err error) {
 		}
 	})
 	s.telemetry.WatchAlive(s.storage, s.namespace, err == nil)
+	if reason == before.reason {
+		return
+	}
+	log := s.log.With("verb", verb, "resource", s.storage, "namespace", s.namespace)
 	switch {
-	case reason == before.reason:
+	case err == nil && before.forbidden > 0:
+		log.Info("Watching again")
 	case err == nil:
-		s.log.Info("Watching again", "resource", s.storage, "namespace", s.namespace)
+		log.Debug("Watching again")
+	case reason == reasonUnavailable, reason == reasonThrottled, reason == reasonExpired:
+		// It concerns all sources at once, and retries tells of it.
+		log.Debug("Watch failed, will keep trying", "err", err)
 	default:
-		s.log.Error("Watch failed, will keep trying", "verb", verb, "resource", s.storage, "namespace", s.namespace, "err", err)
+		log.Error("Watch failed, will keep trying", "err", err)
 	}
 }
 

@@ -66,7 +66,7 @@ func New(cfg Config) *Watcher {
 	if len(namespaces) == 0 {
 		namespaces = []string{metav1.NamespaceAll}
 	}
-	retries := newRetries()
+	retries := newRetries(cfg.Logger)
 	for _, storage := range cfg.Storages {
 		for _, namespace := range namespaces {
 			w.sources = append(w.sources, &source{

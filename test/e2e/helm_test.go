@@ -129,8 +129,9 @@ func (h helm) list(t *testing.T) []listed {
 
 // historic is what helm history tells of a revision.
 type historic struct {
-	Revision int
-	Status   string
+	Revision    int
+	Status      string
+	Description string
 }
 
 func (h helm) history(t *testing.T, name string) []historic {

@@ -17,7 +17,7 @@ func TestAPIServerAwayAtStart(t *testing.T) {
 	eventually(t, patience, e.answers("/readyz", http.StatusServiceUnavailable, "secrets", namespace, "connection refused"))
 	eventually(t, patience, e.answers("/livez", http.StatusOK))
 	eventually(t, patience, e.answers("/metrics", http.StatusServiceUnavailable, "initial list"))
-	eventually(t, patience, e.says("level=ERROR", "resource=secrets", "connection refused"))
+	eventually(t, patience, e.says("level=ERROR", "The API server does not answer", "connection refused"))
 
 	r.on(t)
 	eventually(t, 2*patience, e.answers("/readyz", http.StatusOK))
@@ -57,7 +57,7 @@ func TestAPIServerAwayMeanwhile(t *testing.T) {
 	r.on(t)
 	eventually(t, 2*patience, e.shows(view{}.series(t, h.facts(t)), h.namespace))
 	eventually(t, patience, e.has(series{up: 1}))
-	eventually(t, patience, e.says("Watching again", "namespace="+h.namespace))
+	eventually(t, patience, e.says("The API server answers again"))
 }
 
 // TestConnectionsBreakOften checks that nothing is lost where nothing is away

@@ -17,6 +17,8 @@ type relay struct {
 	mu       sync.Mutex
 	listener net.Listener          // guarded by mu; nil while off
 	open     map[net.Conn]struct{} // guarded by mu
+	accepted int                   // guarded by mu; how many connections
+	flow     chan struct{}         // guarded by mu; closed unless nothing is passed on
 	running  sync.WaitGroup
 }
 
@@ -27,7 +29,8 @@ func newRelay(t *testing.T) *relay {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &relay{address: "127.0.0.1:0", backend: backend.Host, open: make(map[net.Conn]struct{})}
+	r := &relay{address: "127.0.0.1:0", backend: backend.Host, open: make(map[net.Conn]struct{}), flow: make(chan struct{})}
+	close(r.flow)
 	r.on(t) // this chooses the port
 	r.off()
 	t.Cleanup(r.off)
@@ -54,6 +57,9 @@ func (r *relay) on(t *testing.T) {
 			if err != nil {
 				return // it was turned off
 			}
+			r.mu.Lock()
+			r.accepted++
+			r.mu.Unlock()
 			r.running.Go(func() { r.pass(client) })
 		}
 	})
@@ -70,7 +76,50 @@ func (r *relay) off() {
 		_ = conn.Close()
 	}
 	r.mu.Unlock()
+	r.resume()
 	r.running.Wait()
+}
+
+// stall keeps all connections, and takes new ones, but passes nothing on, as a
+// network that drops packets.
+func (r *relay) stall() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.flow = make(chan struct{})
+}
+
+// resume passes on again, what has come meanwhile included.
+func (r *relay) resume() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	select {
+	case <-r.flow:
+	default:
+		close(r.flow)
+	}
+}
+
+// connections returns how many have been accepted so far.
+func (r *relay) connections() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.accepted
+}
+
+// Read implements io.Reader for one direction of a connection.
+func (d direction) Read(p []byte) (int, error) {
+	n, err := d.from.Read(p)
+	d.relay.mu.Lock()
+	flow := d.relay.flow
+	d.relay.mu.Unlock()
+	<-flow
+	return n, err
+}
+
+// direction is what comes from one side of a connection.
+type direction struct {
+	relay *relay
+	from  net.Conn
 }
 
 // pass copies both ways until either side ends.
@@ -87,7 +136,7 @@ func (r *relay) pass(client net.Conn) {
 	done := make(chan struct{}, 2)
 	for to, from := range map[net.Conn]net.Conn{client: server, server: client} {
 		go func() {
-			_, _ = io.Copy(to, from) // it ends when one of them is closed
+			_, _ = io.Copy(to, direction{r, from}) // it ends when one of them is closed
 			done <- struct{}{}
 		}()
 	}

@@ -29,6 +29,7 @@ func GaugeVecs(all []*release.Release) http.Handler {
 		"helm_release_deployed_revision":          func(r *release.Release) float64 { return float64(r.Deployed) },
 		"helm_release_payload_bytes":              func(r *release.Release) float64 { return float64(r.Payload.Bytes) },
 		"helm_release_revision":                   func(r *release.Release) float64 { return float64(r.Newest.Number) },
+		"helm_release_stored_revisions":           func(r *release.Release) float64 { return float64(r.Stored) },
 		"helm_release_updated":                    func(r *release.Release) float64 { return float64(r.Payload.Head.LastDeployed.Unix()) },
 	}
 	vecs := make(map[string]*prometheus.GaugeVec)
