@@ -44,7 +44,8 @@ type apiDetail struct {
 	HeadRead time.Time `json:"headRead,omitzero"`
 	// ModifiedSinceRead says that what the head tells may be outdated.
 	ModifiedSinceRead bool `json:"modifiedSinceRead,omitempty"`
-	// HeadError is the last error of reading a pending head.
+	// HeadError is the last error of reading a head that is pending, or
+	// outdated.
 	HeadError   string        `json:"headError,omitempty"`
 	HeadErrorAt time.Time     `json:"headErrorAt,omitzero"`
 	Revisions   []apiRevision `json:"revisions"`

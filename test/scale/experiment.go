@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // experiment holds what its steps share.
@@ -26,6 +27,10 @@ type findings struct {
 	baselineSteady steady
 	never          startup // --payload=never, through the relay
 	lazy           startup // through the relay
+	single         startup // with one revision of each release, and --payload=never
+	whole          startup // the same with all of them
+	named          startup // the same with each namespace watched by itself
+	many           startup // the same with more namespaces, in which there is nothing
 	starts         []startup
 	steady         steady
 	upgrades       upgrades
@@ -54,7 +59,7 @@ func measure(ctx context.Context, cfg config, stdout, stderr io.Writer) (err err
 }
 
 // steps is how many times run calls begin.
-const steps = 8
+const steps = 9
 
 func (e *experiment) run(ctx context.Context) error {
 	e.begin("starting etcd and a Kubernetes API server")
@@ -65,16 +70,20 @@ func (e *experiment) run(ctx context.Context) error {
 	defer cluster.stop()
 
 	e.begin("writing %d revisions of %d releases (about a minute for 10,000 records)", e.cfg.revisions, e.cfg.releases)
-	if e.found.filled, err = fill(ctx, e.cfg, e.kubeconfig(), e.stderr); err != nil {
+	if err := e.fill(ctx); err != nil {
 		return err
 	}
-	if err := e.measureBaseline(ctx); err != nil {
+	if e.cfg.baseline {
+		if err := e.measureBaseline(ctx); err != nil {
+			return err
+		}
+	}
+	e.begin("measuring the memory of watches in namespaces")
+	if err := e.measureWatches(ctx); err != nil {
 		return err
 	}
 	e.begin("counting bytes of the exporter's start, without payloads and with them")
-	if e.found.never, err = e.startCounted(ctx, e.exporter("helm_release_revision", "--payload=never")); err != nil {
-		return err
-	}
+	e.found.never = e.found.whole
 	if e.found.lazy, err = e.startCounted(ctx, e.exporter("helm_release_info")); err != nil {
 		return err
 	}
@@ -84,6 +93,53 @@ func (e *experiment) run(ctx context.Context) error {
 	e.begin("running the benchmarks of the decoder")
 	e.found.decoding, err = benchmark(ctx, e.cfg.root)
 	return err
+}
+
+// fill writes the first revision of each release, measures an exporter that knows of no other, and writes the rest.
+func (e *experiment) fill(ctx context.Context) error {
+	client, err := helmClient(e.kubeconfig())
+	if err != nil {
+		return err
+	}
+	if err := makeNamespaces(ctx, e.cfg, client); err != nil {
+		return err
+	}
+	first, err := fill(ctx, e.cfg, client, 1, 2, e.stderr)
+	if err != nil {
+		return err
+	}
+	if e.found.single, err = e.startCounted(ctx, e.metadataAlone()); err != nil {
+		return err
+	}
+	rest, err := fill(ctx, e.cfg, client, 2, e.cfg.revisions+1, e.stderr)
+	e.found.filled = filled{first.records + rest.records, first.bytes + rest.bytes}
+	if err == nil {
+		e.found.whole, err = e.startCounted(ctx, e.metadataAlone())
+	}
+	return err
+}
+
+// manyNamespaces is how many are watched one by one.
+const manyNamespaces = 900
+
+func (e *experiment) measureWatches(ctx context.Context) (err error) {
+	var names []string
+	for n := range e.cfg.namespaces {
+		names = append(names, namespaceName(e.cfg, n))
+	}
+	if e.found.named, err = e.startCounted(ctx, e.metadataAlone("--namespaces="+strings.Join(names, ","))); err != nil {
+		return err
+	}
+	for n := len(names); n < manyNamespaces; n++ {
+		names = append(names, fmt.Sprintf("not-there-%03d", n))
+	}
+	e.found.many, err = e.startCounted(ctx, e.metadataAlone("--namespaces="+strings.Join(names, ",")))
+	return err
+}
+
+// metadataAlone is the exporter without what payloads cost.
+func (e *experiment) metadataAlone(args ...string) subject {
+	return e.exporter("helm_release_revision", append(args, "--payload=never")...)
 }
 
 func (e *experiment) measureBaseline(ctx context.Context) (err error) {

@@ -34,18 +34,19 @@ type filled struct {
 	bytes   int64 // of all payloads
 }
 
-// fill writes all revisions of all releases, as Helm writes them.
-func fill(ctx context.Context, cfg config, kubeconfig string, progress io.Writer) (filled, error) {
-	client, err := helmClient(kubeconfig)
-	if err != nil {
-		return filled{}, err
-	}
+// makeNamespaces makes those that fill needs.
+func makeNamespaces(ctx context.Context, cfg config, client kubernetes.Interface) error {
 	for n := range min(cfg.namespaces, cfg.releases) {
 		namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespaceName(cfg, n)}}
 		if _, err := client.CoreV1().Namespaces().Create(ctx, namespace, metav1.CreateOptions{}); err != nil {
-			return filled{}, fmt.Errorf("fill: %w", err)
+			return fmt.Errorf("fill: %w", err)
 		}
 	}
+	return nil
+}
+
+// fill writes revisions of all releases, as Helm writes them: those of the given numbers, the last one not included.
+func fill(ctx context.Context, cfg config, client kubernetes.Interface, from, to int, progress io.Writer) (filled, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var next, records, bytes atomic.Int64
@@ -53,7 +54,7 @@ func fill(ctx context.Context, cfg config, kubeconfig string, progress io.Writer
 	for range writers {
 		writing.Go(func() {
 			for n := int(next.Add(1)) - 1; n < cfg.releases && ctx.Err() == nil; n = int(next.Add(1)) - 1 {
-				if err := writeHistory(ctx, client, cfg, n, &records, &bytes); err != nil {
+				if err := writeHistory(ctx, client, cfg, n, from, to, &records, &bytes); err != nil {
 					cancel(fmt.Errorf("fill: %w", err))
 				}
 			}
@@ -68,18 +69,18 @@ func fill(ctx context.Context, cfg config, kubeconfig string, progress io.Writer
 		case <-done:
 			return filled{int(records.Load()), bytes.Load()}, context.Cause(ctx)
 		case <-tick.C:
-			_, _ = fmt.Fprintf(progress, "      %d of %d records\n", records.Load(), cfg.releases*cfg.revisions)
+			_, _ = fmt.Fprintf(progress, "      %d of %d records\n", records.Load(), cfg.releases*(to-from))
 		}
 	}
 }
 
-// writeHistory writes the n-th release.
-func writeHistory(ctx context.Context, client kubernetes.Interface, cfg config, n int, records, bytes *atomic.Int64) error {
+// writeHistory writes some revisions of the n-th release.
+func writeHistory(ctx context.Context, client kubernetes.Interface, cfg config, n, from, to int, records, bytes *atomic.Int64) error {
 	all, err := history(cfg, n)
 	if err != nil {
 		return err
 	}
-	for _, r := range all {
+	for _, r := range all[from-1 : to-1] {
 		if _, err := client.CoreV1().Secrets(r.namespace).Create(ctx, r.secret(), metav1.CreateOptions{}); err != nil {
 			return err
 		}

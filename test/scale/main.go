@@ -60,6 +60,7 @@ type config struct {
 	namespaces int
 	starts     int
 	upgrades   int
+	baseline   bool
 	json       bool
 	out        string
 }
@@ -75,6 +76,7 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 	flags.IntVar(&cfg.namespaces, "namespaces", 50, "over how many namespaces the releases are spread")
 	flags.IntVar(&cfg.starts, "starts", 5, "how many starts of the exporter the medians are taken of")
 	flags.IntVar(&cfg.upgrades, "upgrades", 200, "how many times to run helm upgrade")
+	flags.BoolVar(&cfg.baseline, "baseline", true, "whether to measure the baseline too, which takes many times as long, and gigabytes")
 	flags.BoolVar(&cfg.json, "json", false, "print JSON in place of the table")
 	flags.StringVar(&cfg.out, "out", "", "write the table and the JSON to files of this name too, with .md and .json behind it")
 	if err := flags.Parse(args); err != nil {

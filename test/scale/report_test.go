@@ -75,7 +75,7 @@ func TestFormat(t *testing.T) {
 }
 
 func TestMissedFiguresAreMarked(t *testing.T) {
-	r := report{Releases: reachReleases, Revisions: reachRevisions, Targets: []row{
+	r := report{Targets: []row{
 		amount("fast enough", inSeconds, 0.05).within(0.1),
 		amount("too slow", inSeconds, 0.2).within(0.1).beside(4),
 	}}

@@ -19,17 +19,62 @@ type row struct {
 	Note     string   `json:"note,omitempty"`
 }
 
+// reach is what is to be reached with a cluster of one size.
+type reach struct {
+	complete float64 // seconds until every release is in a scrape
+	cpu      float64 // seconds of CPU until then
+	rss      float64 // bytes of resident memory at the most
+	share    float64 // of the baseline's bytes, for the initial list; 0 for no limit
+}
+
+// reaches are those that are set, by releases and revisions.
+var reaches = map[[2]int]reach{
+	{1_000, 10}:  {complete: 1.2, cpu: 0.6, rss: 50e6, share: 1.0 / 90},
+	{10_000, 10}: {complete: 9, cpu: 6, rss: 120e6},
+	{100_000, 1}: {complete: 45, rss: 300e6},
+}
+
+const (
+	maxPerRevision = 600
+	maxPerWatch    = 100e3
+)
+
 // targets are the rows that have a reach.
-func targets(f findings) []row {
+func targets(cfg config, f findings) []row {
+	reach, set := reaches[[2]int{cfg.releases, cfg.revisions}]
+	// limit gives a row its reach, if one is set for this size.
+	limit := func(r row, most float64) row {
+		if !set || most == 0 {
+			return r
+		}
+		return r.atMost(most, "≤ "+r.Unit.format(most))
+	}
 	bytes, base := float64(f.never.Received), float64(f.baseline.Received)
-	return []row{
-		amount("initial list and watch", inBytes, bytes).
-			atMost(base/900, fmt.Sprintf("≤ 1/900 of the baseline (%s)", inBytes.format(base/900))).
-			beside(base).noted("received on the wire, TLS included, with --payload=never: 1/%.0f", base/bytes),
-		starting(f, "process start until every release is in a scrape", complete).within(3).beside(f.baseline.Complete.Seconds()),
-		starting(f, "CPU until then", cpu).within(1.5).beside(f.baseline.CPU.Seconds()),
-		amount("peak RSS after the start and scrapes", inBytes, float64(f.steady.PeakRSS)).
-			atMost(45e6, "≤ "+inBytes.format(45e6)).beside(float64(f.baselineSteady.PeakRSS)),
+	list := amount("initial list and watch", inBytes, bytes)
+	if base > 0 {
+		list = list.beside(base).noted("received on the wire, TLS included, with --payload=never: 1/%.0f", base/bytes)
+		if reach.share > 0 {
+			list = list.atMost(base*reach.share, fmt.Sprintf("≤ 1/%.0f of the baseline (%s)", 1/reach.share, inBytes.format(base*reach.share)))
+		}
+	}
+	rows := []row{
+		list,
+		limit(starting(f, "process start until every release is in a scrape", complete), reach.complete).beside(f.baseline.Complete.Seconds()),
+		limit(starting(f, "CPU until then", cpu), reach.cpu).beside(f.baseline.CPU.Seconds()),
+		limit(amount("peak RSS after the start and scrapes", inBytes, float64(f.steady.PeakRSS)), reach.rss).beside(float64(f.baselineSteady.PeakRSS)),
+	}
+	if further := cfg.releases * (cfg.revisions - 1); further > 0 {
+		per := float64(f.whole.PeakRSS-f.single.PeakRSS) / float64(further)
+		rows = append(rows, amount("peak RSS per further stored revision", inBytes, per).atMost(maxPerRevision, "≤ "+inBytes.format(maxPerRevision)).
+			noted("with --payload=never: %s with one revision of each release, %s with all", inBytes.format(float64(f.single.PeakRSS)), inBytes.format(float64(f.whole.PeakRSS))))
+	}
+	if further := manyNamespaces - cfg.namespaces; further > 0 {
+		per := float64(f.many.PeakRSS-f.named.PeakRSS) / float64(further)
+		rows = append(rows, amount("peak RSS per watch of a namespace", inBytes, per).atMost(maxPerWatch, "≤ "+inBytes.format(maxPerWatch)).
+			noted("with --payload=never: %s for %d namespaces, %s for %d, the rest of them empty", inBytes.format(float64(f.named.PeakRSS)), cfg.namespaces,
+				inBytes.format(float64(f.many.PeakRSS)), manyNamespaces))
+	}
+	return append(rows,
 		duration("helm upgrade finished until visible, 99th percentile", f.upgrades.P99).within(0.1).
 			noted("of %d upgrades, until the end of the scrape; median %s, longest %s; %d were in the first scrape",
 				f.upgrades.Count, inSeconds.format(f.upgrades.Median.Seconds()), inSeconds.format(f.upgrades.Max.Seconds()), f.upgrades.AtOnce),
@@ -37,7 +82,7 @@ func targets(f findings) []row {
 		amount("allocated by decode, payload of "+largePayload, inBytes, f.decoding.Large.HeadBytes).
 			atMost(4096, "≤ 4 KiB").beside(f.decoding.Large.UnmarshalBytes),
 		speedup("full unmarshal ÷ decode, payload of "+smallPayload, f.decoding.Small).atLeast(10, "≥ 10×"),
-	}
+	)
 }
 
 // details are the rows that explain the others.
@@ -97,8 +142,16 @@ func speedup(figure string, c comparison) row {
 }
 
 func (r row) noted(format string, args ...any) row { r.Note = fmt.Sprintf(format, args...); return r }
-func (r row) beside(baseline float64) row          { r.Baseline = &baseline; return r }
-func (r row) within(seconds float64) row           { return r.atMost(seconds, "≤ "+inSeconds.format(seconds)) }
+
+// beside adds the baseline's figure, 0 if that was not measured.
+func (r row) beside(baseline float64) row {
+	if baseline > 0 {
+		r.Baseline = &baseline
+	}
+	return r
+}
+
+func (r row) within(seconds float64) row { return r.atMost(seconds, "≤ "+inSeconds.format(seconds)) }
 
 func (r row) atMost(limit float64, words string) row  { return r.reach(r.Measured <= limit, words) }
 func (r row) atLeast(limit float64, words string) row { return r.reach(r.Measured >= limit, words) }
