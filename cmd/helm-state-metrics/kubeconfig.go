@@ -11,12 +11,6 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 )
 
-// pings are client-go's settings for its HTTP/2 connections, in seconds: when
-// nothing has been heard for the first, ask, and give up after the second. Its
-// own are 30 and 15; nobody would know for that long that what is shown is old.
-// It has no other way to set them.
-var pings = map[string]string{"HTTP2_READ_IDLE_TIMEOUT_SECONDS": "5", "HTTP2_PING_TIMEOUT_SECONDS": "5"}
-
 // kubeconfig finds the cluster by the usual rules: the given file, else
 // $KUBECONFIG, else ~/.kube/config, else the cluster that this process runs in.
 func kubeconfig(path string) (*rest.Config, error) {
@@ -35,7 +29,10 @@ func kubeconfig(path string) (*rest.Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("kubeconfig: %w", err)
 	}
-	for name, seconds := range pings {
+	// How client-go takes its settings for HTTP/2 connections: when nothing has
+	// been heard for the first, ask, and give up after the second. Its own are 30
+	// and 15 s; nobody would know for that long that what is shown is old.
+	for name, seconds := range map[string]string{"HTTP2_READ_IDLE_TIMEOUT_SECONDS": "5", "HTTP2_PING_TIMEOUT_SECONDS": "5"} {
 		if _, set := os.LookupEnv(name); !set {
 			if err := os.Setenv(name, seconds); err != nil {
 				return nil, fmt.Errorf("set $%s: %w", name, err)

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"strings"
 	"syscall"
 
@@ -56,6 +57,9 @@ func start(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if _, err := memlimit.Set(memlimit.WithRatio(0.9)); err != nil {
 		logger.Debug("No memory limit to adapt to", "err", err)
 	}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
 	logger.Info("Starting helm-state-metrics", "version", version.Info(), "server", cluster.Host,
 		"storage", cfg.storages, "namespaces", cfg.namespaces, "payload", cfg.payload)
 
@@ -64,6 +68,11 @@ func start(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	group.Add(actor(ctx, server.Run))
 	return group.Run()
 }
+
+// gcPercent is half of Go's default. Most of what is allocated is garbage at
+// once: to collect it twice as often costs 2% of the CPU of a start, and saves a
+// tenth of the memory and more (docs/architecture.md).
+const gcPercent = 50
 
 // actor fits a function that runs until its context ends into a run group.
 func actor(ctx context.Context, do func(context.Context) error) (execute func() error, interrupt func(error)) {

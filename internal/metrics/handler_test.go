@@ -18,6 +18,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
@@ -160,6 +161,33 @@ func TestScrapeParsesAndIsClean(t *testing.T) {
 	}
 	if len(problems) > 0 {
 		t.Errorf("lint: %v", problems)
+	}
+}
+
+// TestEachFamilyIsThereOnce looks at the telemetry of Go itself, in both formats.
+func TestEachFamilyIsThereOnce(t *testing.T) {
+	families, err := metrics.Families(metrics.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	store := metrics.NewStore(families, true)
+	store.Synced()
+	registry := prometheus.NewPedanticRegistry()
+	registry.MustRegister(collectors.NewGoCollector())
+	for _, accept := range []string{"text/plain", "application/openmetrics-text"} {
+		body := scrape(metrics.NewHandler(store, registry), map[string]string{"Accept": accept}).Body.String()
+		seen := make(map[string]bool)
+		for line := range strings.Lines(body) {
+			name, isType := strings.CutPrefix(line, "# TYPE ")
+			if name, _, _ = strings.Cut(name, " "); isType && seen[name] {
+				t.Errorf("%s is there twice in %s", name, accept)
+			} else if isType {
+				seen[name] = true
+			}
+		}
+		if !seen["go_goroutines"] {
+			t.Errorf("there is nothing of Go in %s", accept)
+		}
 	}
 }
 

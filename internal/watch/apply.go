@@ -25,7 +25,7 @@ func (w *Watcher) apply(s *source, changes []change, whole bool) {
 		}
 	}
 	for _, c := range changes {
-		if c.moved() && w.index.Remove(c.was.key(), c.was.revision.UID) {
+		if c.leaves() && w.index.Remove(c.was.key(), c.was.revision.UID) {
 			changed[c.was.key()] = struct{}{}
 		}
 		if c.is != nil && c.is.usable() && w.index.Insert(c.is.key(), &c.is.revision) {
@@ -37,8 +37,8 @@ func (w *Watcher) apply(s *source, changes []change, whole bool) {
 	}
 }
 
-// moved reports whether a record is no longer what it was in the index.
-func (c change) moved() bool {
+// leaves reports whether what a record was is to be removed from the index.
+func (c change) leaves() bool {
 	return c.was != nil && (c.is == nil || !c.is.usable() || c.was.release != c.is.release || c.was.revision.UID != c.is.revision.UID)
 }
 
@@ -47,7 +47,7 @@ func (c change) moved() bool {
 func (w *Watcher) retain(s *source, changes []change) []release.Key {
 	known := make(map[release.UID]release.Key, len(changes))
 	for _, c := range changes {
-		if c.moved() {
+		if c.leaves() {
 			delete(known, c.was.revision.UID)
 		}
 		if c.is != nil {

@@ -45,7 +45,7 @@ func (b *barred) bar(g group, key release.Key, last release.Failure) bool {
 		if b.groups == nil {
 			b.groups = make(map[group]*heldBack)
 		}
-		held = &heldBack{keys: make(map[release.Key]struct{}), backoff: refusedBackoff}
+		held = &heldBack{keys: make(map[release.Key]struct{}), backoff: refusedBackoff()}
 		b.groups[g] = held
 	}
 	held.keys[key] = struct{}{}

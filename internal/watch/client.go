@@ -83,7 +83,7 @@ func (c *client) Watch(ctx context.Context, o metav1.ListOptions) (watch.Interfa
 		return nil, err
 	}
 	c.source.heard()
-	events := make(chan watch.Event)
+	events := make(chan watch.Event, 16)
 	relayed := watch.NewProxyWatcher(events)
 	c.relays.Go(func() {
 		defer close(events)

@@ -34,7 +34,7 @@ func Clients(config *rest.Config) (metadata.Interface, rest.Interface, error) {
 	if config.Dial == nil {
 		config.Dial = (&net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}).DialContext
 	}
-	config.Wrap(func(base http.RoundTripper) http.RoundTripper { return transport{base} })
+	config.Wrap(func(base http.RoundTripper) http.RoundTripper { return newTransport(base) })
 	meta, err := metadata.NewForConfig(config)
 	if err != nil {
 		return nil, nil, fmt.Errorf("metadata client for %s: %w", config.Host, err)
@@ -54,24 +54,29 @@ func Clients(config *rest.Config) (metadata.Interface, rest.Interface, error) {
 // again by itself, ten times, a second apart, and returns a watch without any
 // event in the end: nobody would know for ten seconds that a watch is down, and
 // each of hundreds of watches would try for itself.
-type transport struct{ base http.RoundTripper }
+type transport struct {
+	base  http.RoundTripper
+	words *strings.Replacer // for those that k8s.io/apimachinery/pkg/util/net knows
+}
+
+func newTransport(base http.RoundTripper) transport {
+	return transport{base, strings.NewReplacer(
+		"connection reset by peer", "connection reset",
+		"use of closed network connection", "connection closed",
+		"http: can't write HTTP request on broken connection", "broken connection",
+		"http2: server sent GOAWAY and closed the connection", "http2: server sent GOAWAY",
+		"http2: client connection lost", "http2: connection lost",
+	)}
+}
 
 // RoundTrip implements http.RoundTripper.
 func (t transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	resp, err := t.base.RoundTrip(req)
 	if err != nil && req.Context().Err() == nil {
-		err = errors.New("no answer: " + otherWords.Replace(err.Error()))
+		err = errors.New("no answer: " + t.words.Replace(err.Error()))
 	}
 	return resp, err
 }
 
 // WrappedRoundTripper implements net.RoundTripperWrapper of apimachinery.
 func (t transport) WrappedRoundTripper() http.RoundTripper { return t.base }
-
-// otherWords are for those of k8s.io/apimachinery/pkg/util/net.IsProbableEOF.
-var otherWords = strings.NewReplacer(
-	"connection reset by peer", "connection reset",
-	"use of closed network connection", "connection closed",
-	"http: can't write HTTP request on broken connection", "broken connection",
-	"http2: server sent GOAWAY and closed the connection", "http2: server sent GOAWAY",
-)

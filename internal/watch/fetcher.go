@@ -59,7 +59,7 @@ func (f *fetcher) run(ctx context.Context, workers int, process func(*reader, re
 	for range workers {
 		running.Go(func() { f.work(ctx, process) })
 	}
-	probe := time.NewTicker(refusedBackoff.Duration)
+	probe := time.NewTicker(refusedBackoff().Duration)
 	defer probe.Stop()
 	for {
 		select {
@@ -76,7 +76,7 @@ func (f *fetcher) run(ctx context.Context, workers int, process func(*reader, re
 // work owns one reader, whose buffers it uses again for each payload. It slows
 // down while the API server is away, whatever number of payloads is awaited.
 func (f *fetcher) work(ctx context.Context, process func(*reader, release.Key) error) {
-	r, backoff := newReader(), awayBackoff
+	r, backoff := newReader(), awayBackoff()
 	for {
 		key, shutdown := f.queue.Get()
 		if shutdown {
@@ -85,7 +85,7 @@ func (f *fetcher) work(ctx context.Context, process func(*reader, release.Key) e
 		err := process(r, key)
 		f.queue.Done(key)
 		if !isUnavailable(err) {
-			backoff = awayBackoff
+			backoff = awayBackoff()
 			continue
 		}
 		select {

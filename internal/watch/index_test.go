@@ -208,7 +208,7 @@ func TestIndexAgainstModel(t *testing.T) {
 		for range steps {
 			id := fmt.Sprintf("uid-%d", numbers.Draw(t, "uid"))
 			var changed bool
-			switch rapid.IntRange(0, 2).Draw(t, "operation") {
+			switch rapid.IntRange(0, 3).Draw(t, "operation") {
 			case 0:
 				r := rev(numbers.Draw(t, "number"), rapid.SampledFrom(release.Statuses()).Draw(t, "status"), uid(id))
 				r.Storage = rapid.SampledFrom([]release.Storage{release.Secrets, release.ConfigMaps}).Draw(t, "storage")
@@ -217,6 +217,19 @@ func TestIndexAgainstModel(t *testing.T) {
 			case 1:
 				changed = x.Remove(key, release.ParseUID(id))
 				delete(model, id)
+			case 3:
+				storage := rapid.SampledFrom([]release.Storage{release.Secrets, release.ConfigMaps}).Draw(t, "storage")
+				namespace := rapid.SampledFrom([]string{"", key.Namespace, "another"}).Draw(t, "namespace")
+				kept := rapid.Custom(func(t *rapid.T) string { return fmt.Sprintf("uid-%d", numbers.Draw(t, "kept")) })
+				known := rapid.SliceOf(kept).Draw(t, "known")
+				changed = len(x.Retain(storage, namespace, func(k release.Key, uid release.UID) bool {
+					return k == key && slices.ContainsFunc(known, func(id string) bool { return release.ParseUID(id) == uid })
+				})) > 0
+				for id, r := range model {
+					if r.Storage == storage && namespace != "another" && !slices.Contains(known, id) {
+						delete(model, id)
+					}
+				}
 			case 2:
 				p := chart(id)
 				changed = x.SetPayload(key, &release.Revision{UID: release.ParseUID(id)}, p)

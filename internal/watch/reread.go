@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/singleflight"
 	"golang.org/x/time/rate"
@@ -11,8 +12,12 @@ import (
 	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
 )
 
-// rereadsPerSecond bounds the GETs that people cause.
-const rereadsPerSecond = 5
+const (
+	// rereadsPerSecond bounds the GETs that people cause.
+	rereadsPerSecond = 5
+	// rereadTimeout is how long a person waits for one.
+	rereadTimeout = 3 * time.Second
+)
 
 // rereads decides whether a payload is read again because somebody looks at
 // its release: Helm creates a record when an operation begins, and writes its
@@ -62,8 +67,10 @@ func (w *Watcher) refresh(ctx context.Context, key release.Key) {
 		if rev == nil || !w.fetcher.rereads.due(key, rev.ResourceVersion) {
 			return nil, nil
 		}
-		// One of several has gone away: the others still wait.
-		payload, err := w.fetcher.get(context.WithoutCancel(ctx), newReader(), key, rev)
+		// If the one who asked first goes away, the others still wait.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rereadTimeout)
+		defer cancel()
+		payload, err := w.fetcher.get(ctx, newReader(), key, rev)
 		if payload.Problem != "" {
 			err = fmt.Errorf("the payload cannot be decoded any more: %s", payload.Problem)
 		}

@@ -15,24 +15,29 @@ import (
 )
 
 const (
-	// requestsPerSecond bounds the LISTs and WATCHes of all sources together,
-	// and probesPerSecond those while the API server is away.
-	requestsPerSecond = 400
-	probesPerSecond   = 5
+	// concurrentRequests bounds how many LISTs and WATCHes of all sources wait
+	// for an answer at once. Each of more would open a connection of its own.
+	concurrentRequests = 8
+	// probesPerSecond bounds them while the API server is away, or refuses.
+	probesPerSecond = 10
 )
 
 // awayBackoff is the time between two attempts of a request while the API
-// server is away, refusedBackoff while it refuses what somebody has to allow.
-var (
-	awayBackoff    = wait.Backoff{Duration: 100 * time.Millisecond, Cap: 1500 * time.Millisecond, Factor: 2, Jitter: 0.5, Steps: 8}
-	refusedBackoff = wait.Backoff{Duration: time.Second, Cap: 4 * time.Second, Factor: 2, Jitter: 0.2, Steps: 8}
-)
+// server is away.
+func awayBackoff() wait.Backoff {
+	return wait.Backoff{Duration: 100 * time.Millisecond, Cap: 1500 * time.Millisecond, Factor: 2, Jitter: 0.5, Steps: 8}
+}
+
+// refusedBackoff is the same while it refuses what somebody has to allow.
+func refusedBackoff() wait.Backoff {
+	return wait.Backoff{Duration: time.Second, Cap: 4 * time.Second, Factor: 2, Jitter: 0.2, Steps: 8}
+}
 
 // retries decides when the requests of all sources are made, so that they do
 // not come in step: not at the start, and not after an outage, at whose end
 // each namespace is watched again.
 type retries struct {
-	requests *rate.Limiter
+	requests chan struct{} // one for each that waits for an answer
 	probes   *rate.Limiter
 	log      *slog.Logger
 
@@ -43,7 +48,7 @@ type retries struct {
 func newRetries(log *slog.Logger) *retries {
 	return &retries{
 		log:      log,
-		requests: rate.NewLimiter(requestsPerSecond, requestsPerSecond/4),
+		requests: make(chan struct{}, concurrentRequests),
 		probes:   rate.NewLimiter(probesPerSecond, 1),
 	}
 }
@@ -56,7 +61,7 @@ var errAway = errors.New("the API server does not answer")
 // reflector of client-go would wait for up to a minute between two attempts,
 // and list anew.
 func (r *retries) do(ctx context.Context, observe func(error), request func() error) error {
-	away, refused := awayBackoff, refusedBackoff
+	away, refused := awayBackoff(), refusedBackoff()
 	var err error
 	for suggested := time.Duration(0); ; {
 		if back := r.outage(); back != nil {
@@ -65,10 +70,13 @@ func (r *retries) do(ctx context.Context, observe func(error), request func() er
 			}
 			r.pause(ctx, max(away.Step(), suggested), back)
 		}
-		if err := r.requests.Wait(ctx); err != nil {
-			return err
+		select {
+		case r.requests <- struct{}{}:
+			err = request()
+			<-r.requests
+		case <-ctx.Done():
 		}
-		if err = request(); ctx.Err() != nil {
+		if ctx.Err() != nil {
 			return ctx.Err()
 		}
 		observe(err)

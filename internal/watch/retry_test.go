@@ -43,7 +43,7 @@ func TestManyRequestsAreFewDuringAnOutageAndAllThereSoonAfterIt(t *testing.T) {
 		<-time.After(outage - time.Nanosecond)
 		synctest.Wait()
 		// Some begin before the first has failed.
-		if got := attempts.Load(); got > requestsPerSecond/4+probesPerSecond*61 {
+		if got := attempts.Load(); got > concurrentRequests+probesPerSecond*61 {
 			t.Errorf("%d attempts within %s by %d watches", got, outage, watches)
 		}
 		running.Wait()

@@ -95,7 +95,7 @@ func (s selectors) apply(o *metav1.ListOptions) {
 // be seen with some of its revisions.
 func (s *source) run(ctx context.Context) error {
 	version := ""
-	backoff := followBackoff
+	backoff := followBackoff()
 	for {
 		began := time.Now()
 		var err error
@@ -103,7 +103,7 @@ func (s *source) run(ctx context.Context) error {
 			return fmt.Errorf("watch %s %s: %w", s.storage, s.where(), err)
 		}
 		if time.Since(began) > followReset {
-			backoff = followBackoff
+			backoff = followBackoff()
 		}
 		select {
 		case <-ctx.Done():
@@ -115,7 +115,9 @@ func (s *source) run(ctx context.Context) error {
 
 // followBackoff is the time between two informers; it begins anew after one
 // that lived for longer than followReset.
-var followBackoff = wait.Backoff{Duration: 10 * time.Millisecond, Cap: 30 * time.Second, Factor: 3, Jitter: 0.5, Steps: 10}
+func followBackoff() wait.Backoff {
+	return wait.Backoff{Duration: 10 * time.Millisecond, Cap: 30 * time.Second, Factor: 3, Jitter: 0.5, Steps: 10}
+}
 
 const followReset = 5 * time.Second
 

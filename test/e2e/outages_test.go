@@ -22,7 +22,7 @@ const (
 	// attemptsPerSecond bounds the connections that are tried during an outage,
 	// whatever the number of watches, and attemptsAround those at its beginning,
 	// before it is known as one, and at its end, before the server is ready.
-	attemptsPerSecond = 6
+	attemptsPerSecond = 12
 	attemptsAround    = 250
 )
 

@@ -56,9 +56,9 @@ type record struct {
 	payload   []byte
 }
 
-// history makes all revisions of the n-th release, oldest first. They share the chart's body; what an upgrade changes
-// differs: the info, the chart's version, the values and the number.
-func history(cfg config, n int) ([]record, error) {
+// history makes revisions of the n-th release, oldest first: those of the given numbers, the last one not included.
+// They share the chart's body; what an upgrade changes differs: the info, the chart's version, the values and the number.
+func history(cfg config, n, from, to int) ([]record, error) {
 	a := newAuthor(n)
 	r := a.release(n, namespaceName(cfg, n))
 	begin := time.Date(2026, 1, 1, 0, 0, n, 0, time.UTC)
@@ -77,6 +77,9 @@ func history(cfg config, n int) ([]record, error) {
 		r.Chart.Metadata.Version = fmt.Sprintf("%d.%d.%d", 1+n%7, revision, a.IntN(10))
 		r.Chart.Metadata.AppVersion = fmt.Sprintf("v2.%d.%d", n%13, revision)
 		r.Config = map[string]any{"image": map[string]any{"tag": a.hex(40)}, "replicas": 1 + a.IntN(9)}
+		if revision < from || revision >= to {
+			continue // but for what is invented of it, from which the next ones follow
+		}
 		payload, err := encode(r)
 		if err != nil {
 			return nil, err

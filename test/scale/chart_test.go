@@ -13,7 +13,7 @@ func TestPayloadsAreAboutAsLargeAsThoseOfRealCharts(t *testing.T) {
 	cfg := config{releases: 40, revisions: 1, namespaces: 50}
 	total := 0
 	for n := range cfg.releases {
-		records, err := history(cfg, n)
+		records, err := history(cfg, n, 1, 2)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -25,7 +25,7 @@ func TestPayloadsAreAboutAsLargeAsThoseOfRealCharts(t *testing.T) {
 }
 
 func TestRevisionsDifferInTheirHeads(t *testing.T) {
-	records, err := history(config{revisions: 3, namespaces: 50}, 7)
+	records, err := history(config{revisions: 3, namespaces: 50}, 7, 1, 4)
 	if err != nil {
 		t.Fatal(err)
 	}

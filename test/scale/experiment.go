@@ -31,6 +31,7 @@ type findings struct {
 	whole          startup // the same with all of them
 	named          startup // the same with each namespace watched by itself
 	many           startup // the same with more namespaces, in which there is nothing
+	plain          startup // as whole, with a plain list in place of a streamed one
 	starts         []startup
 	steady         steady
 	upgrades       upgrades
@@ -113,9 +114,15 @@ func (e *experiment) fill(ctx context.Context) error {
 	}
 	rest, err := fill(ctx, e.cfg, client, 2, e.cfg.revisions+1, e.stderr)
 	e.found.filled = filled{first.records + rest.records, first.bytes + rest.bytes}
-	if err == nil {
-		e.found.whole, err = e.startCounted(ctx, e.metadataAlone())
+	if err != nil {
+		return err
 	}
+	if e.found.whole, err = e.startCounted(ctx, e.metadataAlone()); err != nil {
+		return err
+	}
+	plain := e.metadataAlone()
+	plain.env = []string{"KUBE_FEATURE_WatchListClient=false"} // client-go's own
+	e.found.plain, err = e.startCounted(ctx, plain)
 	return err
 }
 
@@ -193,7 +200,7 @@ func (e *experiment) exporter(family string, args ...string) subject {
 // startCluster returns when the control plane is ready.
 func (e *experiment) startCluster(ctx context.Context) (*process, error) {
 	// If this program is killed outright, the control plane at least notices.
-	p, err := launch("cluster", e.cfg.program("cluster"), filepath.Join(e.dir, "cluster.log"),
+	p, err := launch("cluster", e.cfg.program("cluster"), filepath.Join(e.dir, "cluster.log"), nil,
 		"--dir", filepath.Join(e.dir, "cluster"), "--with-parent")
 	if err != nil {
 		return nil, err

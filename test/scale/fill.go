@@ -76,11 +76,11 @@ func fill(ctx context.Context, cfg config, client kubernetes.Interface, from, to
 
 // writeHistory writes some revisions of the n-th release.
 func writeHistory(ctx context.Context, client kubernetes.Interface, cfg config, n, from, to int, records, bytes *atomic.Int64) error {
-	all, err := history(cfg, n)
+	all, err := history(cfg, n, from, to)
 	if err != nil {
 		return err
 	}
-	for _, r := range all[from-1 : to-1] {
+	for _, r := range all {
 		if _, err := client.CoreV1().Secrets(r.namespace).Create(ctx, r.secret(), metav1.CreateOptions{}); err != nil {
 			return err
 		}

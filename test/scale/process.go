@@ -30,15 +30,16 @@ type process struct {
 	done  chan struct{} // closed when it has ended
 }
 
-// launch starts a program. It gets a process group of its own, for Ctrl-C reaches the whole foreground group at once
+// launch starts a program, with settings besides our own. It gets a process group of its own, for Ctrl-C reaches the whole foreground group at once
 // and what watches the control plane is to end before it.
-func launch(name, program, log string, args ...string) (*process, error) {
+func launch(name, program, log string, env []string, args ...string) (*process, error) {
 	p := &process{name: name, log: log, done: make(chan struct{})}
 	output, err := os.Create(log)
 	if err != nil {
 		return nil, err
 	}
 	p.cmd = exec.Command(program, args...)
+	p.cmd.Env = append(os.Environ(), env...)
 	p.cmd.Stdout, p.cmd.Stderr = output, output
 	p.cmd.SysProcAttr = ownGroup()
 	p.began = time.Now()

@@ -90,6 +90,8 @@ func details(f findings) []row {
 	return []row{
 		starting(f, "process start until the initial list is in", list).beside(f.baseline.List.Seconds()),
 		starting(f, "process start until ready", ready).beside(f.baseline.Ready.Seconds()),
+		listing("with a streamed list, until it is in", f.whole),
+		listing("with a plain list, until it is in", f.plain),
 		amount("peak RSS after the start", inBytes, largestRSS(f.starts)).beside(float64(f.baseline.PeakRSS)),
 		amount("peak RSS after the upgrades", inBytes, float64(f.upgrades.PeakRSS)),
 		amount("received until ready, payloads included", inBytes, float64(f.lazy.Received)).beside(float64(f.baseline.Received)),
@@ -109,6 +111,12 @@ func complete(s startup) time.Duration { return s.Complete }
 func cpu(s startup) time.Duration      { return s.CPU }
 func list(s startup) time.Duration     { return s.List }
 func ready(s startup) time.Duration    { return s.Ready }
+
+// listing is what a start with --payload=never took.
+func listing(figure string, s startup) row {
+	return duration(figure, s.List).noted("with --payload=never: %s of CPU, peak RSS %s, received %s",
+		inSeconds.format(s.CPU.Seconds()), inBytes.format(float64(s.PeakRSS)), inBytes.format(float64(s.Received)))
+}
 
 // starting is the median of a figure of the starts.
 func starting(f findings, figure string, of func(startup) time.Duration) row {

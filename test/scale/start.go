@@ -21,7 +21,8 @@ type subject struct {
 	name    string
 	program string
 	args    []string
-	family  string // its start is over when every release has a series of this family
+	env     []string // besides our own
+	family  string   // its start is over when every release has a series of this family
 }
 
 // startup is what one start of an exporter took. Times count from just before its process was made.
@@ -54,7 +55,7 @@ func (e *experiment) start(ctx context.Context, s subject, kubeconfig string) (*
 		return nil, err
 	}
 	args := slices.Concat(s.args, []string{"--kubeconfig=" + kubeconfig, "--web.listen-address=" + address})
-	p, err := launch(s.name, s.program, filepath.Join(e.dir, s.name+".log"), args...)
+	p, err := launch(s.name, s.program, filepath.Join(e.dir, s.name+".log"), s.env, args...)
 	if err != nil {
 		return nil, err
 	}
