@@ -28,7 +28,7 @@ import (
 )
 
 func main() {
-	// From the first moment on: a signal must not find its default action.
+	// Install the signal handler first.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // the second one ends the process at once
 	if err := start(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil {

@@ -19,7 +19,7 @@ func (w *Watcher) apply(s *source, changes []change, whole bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	changed := make(map[release.Key]struct{})
-	if whole {
+	if whole && s.now().listed { // else there is nothing of it
 		for _, key := range w.retain(s, changes) {
 			changed[key] = struct{}{}
 		}
@@ -96,7 +96,7 @@ func (w *Watcher) read(ctx context.Context) {
 		}
 		payload, err := w.fetcher.fetch(ctx, r, key, rev)
 		if payload != nil {
-			w.deliver(key, rev, *payload)
+			w.setPayload(key, rev, *payload)
 		}
 		if ctx.Err() == nil {
 			w.tried(key)
@@ -117,8 +117,8 @@ func (w *Watcher) unread(key release.Key) *release.Revision {
 	return r.Newest
 }
 
-// deliver records what a payload told.
-func (w *Watcher) deliver(key release.Key, read *release.Revision, p release.Payload) {
+// setPayload records what a payload told.
+func (w *Watcher) setPayload(key release.Key, read *release.Revision, p release.Payload) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.index.SetPayload(key, read, p) {

@@ -10,6 +10,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/metadata"
 )
@@ -19,13 +20,17 @@ import (
 // fail for a reason that may pass.
 type client struct {
 	metadata.ResourceInterface
-	plainList bool // lists are not streamed
-	notBefore string
-	source    *source
-	// ctx ends with the informer, and end ends it.
-	ctx    context.Context
+	plainList bool   // lists are not streamed
+	notBefore string // a list must not be older than this resource version
+	retries   *retries
+	// observe is told the outcome of each request, and heard of each event.
+	observe func(verb string, err error)
+	heard   func()
+	// end ends the informer.
 	end    context.CancelFunc
 	relays *sync.WaitGroup
+	// cut is the time between two streamed lists that did not come to an end.
+	cut wait.Backoff
 }
 
 // Resource implements metadata.Interface.
@@ -38,17 +43,9 @@ func (c *client) Namespace(string) metadata.ResourceInterface { return c }
 // list as the beginning of a watch.
 func (c *client) IsWatchListSemanticsUnSupported() bool { return c.plainList }
 
-// observe passes the outcome of a request on, unless it failed because the
-// informer ends.
-func (c *client) observe(verb string, err error) {
-	if c.ctx.Err() == nil {
-		c.source.observe(verb, err)
-	}
-}
-
-// List implements metadata.ResourceInterface. The reflector calls it with a
-// context that never ends, and only where the server does not stream lists.
-func (c *client) List(_ context.Context, o metav1.ListOptions) (*metav1.PartialObjectMetadataList, error) {
+// List implements metadata.ResourceInterface. The reflector calls it only where
+// the server does not stream lists.
+func (c *client) List(ctx context.Context, o metav1.ListOptions) (*metav1.PartialObjectMetadataList, error) {
 	if o.ResourceVersion == "0" && c.notBefore != "" {
 		// Any version, as an informer asks for at its start, may be older than
 		// what an earlier informer saw. A page at a time would be read from etcd.
@@ -60,33 +57,56 @@ func (c *client) List(_ context.Context, o metav1.ListOptions) (*metav1.PartialO
 			c.observe("list", err)
 		}
 	}
-	err := c.source.retries.do(c.ctx, observe, func() (err error) {
-		list, err = c.ResourceInterface.List(c.ctx, o)
+	err := c.retries.do(ctx, observe, func() (err error) {
+		list, err = c.ResourceInterface.List(ctx, o)
 		return err
 	})
 	return list, err
 }
 
+// answerTimeout is how long a WATCH may take until the server answers: it does
+// so before the first event.
+const answerTimeout = 30 * time.Second
+
 // Watch implements metadata.ResourceInterface.
 func (c *client) Watch(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+	listing := o.SendInitialEvents != nil && *o.SendInitialEvents
+	observe := func(err error) {
+		// A watch that begins with a list is up when that is in. A server that
+		// cannot stream one rejects it, and is asked for a plain one then.
+		if !listing || isRefused(err) || isUnavailable(err) {
+			c.observe("watch", err)
+		}
+	}
 	var w watch.Interface
-	observe := func(err error) { c.observe("watch", err) }
-	err := c.source.retries.do(ctx, observe, func() (err error) {
-		w, err = c.ResourceInterface.Watch(ctx, o)
+	var cancel context.CancelFunc
+	err := c.retries.do(ctx, observe, func() (err error) {
+		var attempt context.Context
+		attempt, cancel = context.WithCancel(ctx)
+		late := time.AfterFunc(answerTimeout, cancel)
+		if w, err = c.ResourceInterface.Watch(attempt, o); err != nil {
+			cancel()
+		} else if !late.Stop() {
+			w.Stop()
+			err = context.DeadlineExceeded
+		}
 		return err
 	})
-	listing := o.SendInitialEvents != nil && *o.SendInitialEvents
 	if err != nil {
+		if w != nil { // it began as the informer ended
+			w.Stop()
+		}
 		if !listing {
 			c.end()
 		}
 		return nil, err
 	}
-	c.source.heard()
+	c.heard()
 	events := make(chan watch.Event, 16)
 	relayed := watch.NewProxyWatcher(events)
 	c.relays.Go(func() {
 		defer close(events)
+		defer cancel()
 		defer w.Stop()
 		c.relay(w, events, relayed.StopChan(), listing)
 	})
@@ -105,7 +125,11 @@ func (c *client) relay(w watch.Interface, to chan<- watch.Event, stopped <-chan 
 			return
 		}
 		if !open || isConnectionLost(event) {
-			c.ended(event, time.Since(began), passed, stopped)
+			hold := c.ended(event, time.Since(began), passed, listing)
+			select {
+			case <-time.After(hold):
+			case <-stopped:
+			}
 			return
 		}
 		switch {
@@ -116,10 +140,11 @@ func (c *client) relay(w watch.Interface, to chan<- watch.Event, stopped <-chan 
 			}
 		case listing && endsList(event):
 			began, passed, listing = time.Now(), 0, false
-			c.source.heard()
+			c.observe("watch", nil)
+			c.heard()
 		default:
 			passed++
-			c.source.heard()
+			c.heard()
 		}
 		select {
 		case to <- event:
@@ -134,21 +159,24 @@ func (c *client) relay(w watch.Interface, to chan<- watch.Event, stopped <-chan 
 // which waits for up to a minute then, and lists anew.
 const minWatch = 1500 * time.Millisecond
 
-// ended observes how a watch ended: the server ends each after some minutes.
-func (c *client) ended(last watch.Event, lasted time.Duration, passed int, stopped <-chan struct{}) {
-	if last.Type == watch.Error {
+// ended observes how a watch ended, and returns for how long to keep that from
+// the reflector: the server ends each watch after some minutes, but not before
+// its list is in.
+func (c *client) ended(last watch.Event, lasted time.Duration, passed int, listing bool) time.Duration {
+	early := listing || passed == 0 && lasted < minWatch
+	switch {
+	case last.Type == watch.Error:
 		c.observe("watch", apierrors.FromObject(last.Object))
-	}
-	if passed > 0 || lasted >= minWatch {
-		return
-	}
-	if last.Type != watch.Error {
+	case early:
 		c.observe("watch", fmt.Errorf("%w after %s", errEndedEarly, lasted.Round(time.Millisecond)))
 	}
-	select {
-	case <-time.After(minWatch - lasted):
-	case <-stopped:
+	switch {
+	case listing: // the reflector would ask for it again at once
+		return c.cut.Step()
+	case early:
+		return minWatch - lasted
 	}
+	return 0
 }
 
 var errEndedEarly = errors.New("the server ended it")
@@ -183,7 +211,6 @@ func ErrorReasons() []string {
 
 // watchErrorReason returns "" for nil.
 func watchErrorReason(err error) string {
-	var status apierrors.APIStatus
 	switch {
 	case err == nil:
 		return ""
@@ -195,7 +222,7 @@ func watchErrorReason(err error) string {
 		return reasonExpired
 	case apierrors.IsTooManyRequests(err):
 		return reasonThrottled
-	case !errors.As(err, &status), apierrors.IsServiceUnavailable(err), apierrors.IsTimeout(err), apierrors.IsServerTimeout(err):
+	case isUnavailable(err):
 		return reasonUnavailable
 	}
 	return reasonOther

@@ -35,7 +35,9 @@ func Clients(config *rest.Config) (metadata.Interface, rest.Interface, error) {
 		config.Dial = (&net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}).DialContext
 	}
 	config.Wrap(func(base http.RoundTripper) http.RoundTripper { return newTransport(base) })
-	meta, err := metadata.NewForConfig(config)
+	impatiently := rest.CopyConfig(config)
+	impatiently.Wrap(func(base http.RoundTripper) http.RoundTripper { return impatient{base} })
+	meta, err := metadata.NewForConfig(impatiently)
 	if err != nil {
 		return nil, nil, fmt.Errorf("metadata client for %s: %w", config.Host, err)
 	}
@@ -80,3 +82,20 @@ func (t transport) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // WrappedRoundTripper implements net.RoundTripperWrapper of apimachinery.
 func (t transport) WrappedRoundTripper() http.RoundTripper { return t.base }
+
+// impatient takes away what has client-go wait and try again by itself after an
+// answer that says so, as transport does where there is no answer: it would
+// hold one of the few requests that may wait at once.
+type impatient struct{ base http.RoundTripper }
+
+// RoundTrip implements http.RoundTripper.
+func (t impatient) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := t.base.RoundTrip(req)
+	if err == nil && resp.StatusCode >= http.StatusTooManyRequests {
+		resp.Header.Del("Retry-After")
+	}
+	return resp, err
+}
+
+// WrappedRoundTripper implements net.RoundTripperWrapper of apimachinery.
+func (t impatient) WrappedRoundTripper() http.RoundTripper { return t.base }

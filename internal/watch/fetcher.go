@@ -97,7 +97,7 @@ func (f *fetcher) work(ctx context.Context, process func(*reader, release.Key) e
 
 // fetch reads the payload of a release's newest revision, or returns nil. A
 // failure ends here: it is counted, logged once, and decides when to try
-// again.
+// again. It is returned if it may pass by itself.
 func (f *fetcher) fetch(ctx context.Context, r *reader, key release.Key, rev *release.Revision) (*release.Payload, error) {
 	g := group{rev.Storage, key.Namespace}
 	if f.barred.hold(g, key) {
@@ -121,15 +121,16 @@ func (f *fetcher) fetch(ctx context.Context, r *reader, key release.Key, rev *re
 	case apierrors.IsForbidden(err):
 		f.forgive(key)
 		if f.barred.bar(g, key, failed(err)) {
-			log.Error("Payloads must not be read, status and revision are still served; grant the verb get, or run with --payload=never",
+			log.Error("Payloads cannot be read, status and revision are still served; grant the verb get, or run with --payload=never",
 				"verb", "get", "resource", rev.Storage, "err", err)
 		}
 	default:
 		log.Warn("Payload could not be read, will try again", "err", err)
 		f.fail(key, err)
 		f.queue.AddRateLimited(key)
+		return nil, err
 	}
-	return nil, err
+	return nil, nil
 }
 
 // fail notes why a payload could not be read.
@@ -168,7 +169,7 @@ func (f *fetcher) failure(key release.Key, rev *release.Revision) *release.Failu
 	return nil
 }
 
-// failed bounds what a server can make us keep.
+// failed truncates the error to 512 bytes.
 func failed(err error) release.Failure {
 	const most = 512
 	text := err.Error()

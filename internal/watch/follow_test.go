@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	apiwatch "k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/metadata"
 	clienttesting "k8s.io/client-go/testing"
 
 	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
@@ -185,6 +186,34 @@ func TestAConnectionThatIsLostCostsNoList(t *testing.T) {
 		}
 	})
 }
+
+func TestAStreamedListThatIsCutIsNotUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		c.write("a", 1, release.Deployed, "a1", "one")
+		streams := 0
+		cut := func(clienttesting.Action) (bool, apiwatch.Interface, error) {
+			streams++
+			fake := apiwatch.NewFakeWithChanSize(1, false)
+			fake.Add(&metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: objectName("a", 1), ResourceVersion: "1"}})
+			fake.Stop()
+			return true, fake, nil
+		}
+		c.metadata.PrependWatchReactor("secrets", cut)
+		w := c.start(func(cfg *watch.Config) { cfg.Metadata = streaming{cfg.Metadata} })
+		advance(time.Minute)
+		if streams < 2 || streams > 12 {
+			t.Errorf("%d streams within a minute, all of them cut", streams)
+		}
+		if err := w.Ready(); err == nil || !strings.Contains(err.Error(), "the server ended it") {
+			t.Errorf("ready: %v", err)
+		}
+		w.expect(t, "alive=true", 0)
+	})
+}
+
+// streaming is a client of a server that streams lists.
+type streaming struct{ metadata.Interface }
 
 func TestOneBadNamespaceIsOneBadNamespace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -76,7 +76,7 @@ func fed(b *testing.B, n int) (*Watcher, cache.Store, http.Handler) {
 		}
 		handler.OnAdd(obj, true)
 		r := recordOf(obj)
-		w.deliver(r.key(), &r.revision, payloadOf(i))
+		w.setPayload(r.key(), &r.revision, payloadOf(i))
 	}
 	w.setSynced()
 	return w, store, metrics.NewHandler(sink, prometheus.NewRegistry())

@@ -76,10 +76,13 @@ func (w *Watcher) refresh(ctx context.Context, key release.Key) {
 		}
 		if err != nil { // what the first read told stays true
 			w.fetcher.fail(key, err)
+			if isUnavailable(err) {
+				w.fetcher.rereads.forget(key)
+			}
 			return nil, nil
 		}
 		w.fetcher.forgive(key)
-		w.deliver(key, rev, payload)
+		w.setPayload(key, rev, payload)
 		return nil, nil
 	})
 }

@@ -18,17 +18,20 @@ const (
 	// concurrentRequests bounds how many LISTs and WATCHes of all sources wait
 	// for an answer at once. Each of more would open a connection of its own.
 	concurrentRequests = 8
-	// probesPerSecond bounds them while the API server is away, or refuses.
-	probesPerSecond = 10
+	// probesPerSecond bounds them while the API server is away, and
+	// refusalsPerSecond those that have been refused more than once.
+	probesPerSecond   = 10
+	refusalsPerSecond = 20
 )
 
-// awayBackoff is the time between two attempts of a request while the API
-// server is away.
+// awayBackoff is the time between two attempts of a request that fails for a
+// reason that passes by itself.
 func awayBackoff() wait.Backoff {
 	return wait.Backoff{Duration: 100 * time.Millisecond, Cap: 1500 * time.Millisecond, Factor: 2, Jitter: 0.5, Steps: 8}
 }
 
-// refusedBackoff is the same while it refuses what somebody has to allow.
+// refusedBackoff is the same for one that somebody has to allow, or that the
+// server is too busy for.
 func refusedBackoff() wait.Backoff {
 	return wait.Backoff{Duration: time.Second, Cap: 4 * time.Second, Factor: 2, Jitter: 0.2, Steps: 8}
 }
@@ -39,6 +42,7 @@ func refusedBackoff() wait.Backoff {
 type retries struct {
 	requests chan struct{} // one for each that waits for an answer
 	probes   *rate.Limiter
+	refusals *rate.Limiter
 	log      *slog.Logger
 
 	mu   sync.Mutex
@@ -50,6 +54,7 @@ func newRetries(log *slog.Logger) *retries {
 		log:      log,
 		requests: make(chan struct{}, concurrentRequests),
 		probes:   rate.NewLimiter(probesPerSecond, 1),
+		refusals: rate.NewLimiter(refusalsPerSecond, 1),
 	}
 }
 
@@ -57,79 +62,107 @@ func newRetries(log *slog.Logger) *retries {
 var errAway = errors.New("the API server does not answer")
 
 // do makes a request until it succeeds, the server rejects it for good, or the
-// context ends, and returns the last error. Each outcome is observed. The
-// reflector of client-go would wait for up to a minute between two attempts,
-// and list anew.
+// context ends, and returns the last error. Each outcome is observed, and
+// errAway if there is none for now. The reflector of client-go would wait for
+// up to a minute between two attempts, and list anew.
 func (r *retries) do(ctx context.Context, observe func(error), request func() error) error {
-	away, refused := awayBackoff(), refusedBackoff()
-	var err error
-	for suggested := time.Duration(0); ; {
+	away, busy, refused := awayBackoff(), refusedBackoff(), refusedBackoff()
+	observed := false
+	for refusals := 0; ctx.Err() == nil; {
+		probe := false
 		if back := r.outage(); back != nil {
-			if err == nil {
+			if !observed { // else it is known why
 				observe(errAway)
+				observed = true
 			}
-			r.pause(ctx, max(away.Step(), suggested), back)
+			probe = r.pause(ctx, away.Step(), back)
 		}
-		select {
-		case r.requests <- struct{}{}:
-			err = request()
-			<-r.requests
-		case <-ctx.Done():
-		}
-		if ctx.Err() != nil {
-			return ctx.Err()
+		err, made := r.make(ctx, probe, request)
+		if ctx.Err() != nil || !made {
+			continue
 		}
 		observe(err)
+		observed = true
 		switch {
 		case isRefused(err):
-			r.outcome(nil)
-			r.pause(ctx, refused.Step(), nil)
+			sleep(ctx, refused.Step())
+			if refusals++; refusals > 1 {
+				_ = r.refusals.Wait(ctx) // it fails with the context
+			}
+		case apierrors.IsTooManyRequests(err):
+			sleep(ctx, max(busy.Step(), suggestedDelay(err)))
+		case isAway(err): // the next turn waits
 		case isUnavailable(err):
-			r.outcome(err)
-			suggested = suggestedDelay(err)
+			sleep(ctx, away.Step())
 		default:
-			r.outcome(nil)
 			return err
 		}
 	}
+	return ctx.Err()
 }
 
-// pause waits until the delay has passed and a probe is allowed, the server is
-// back, or the context ends.
-func (r *retries) pause(ctx context.Context, delay time.Duration, back <-chan struct{}) {
+// make makes a request when it is its turn, unless the API server turns out to
+// be away while it waits for that.
+func (r *retries) make(ctx context.Context, probe bool, request func() error) (err error, made bool) {
+	select {
+	case r.requests <- struct{}{}:
+		defer func() { <-r.requests }()
+	case <-ctx.Done():
+		return nil, false
+	}
+	if !probe && r.outage() != nil {
+		return nil, false
+	}
+	if err = request(); ctx.Err() == nil {
+		r.outcome(err)
+	}
+	return err, true
+}
+
+// pause waits until the delay has passed and a probe is allowed, which it
+// reports, the server is back, or the context ends.
+func (r *retries) pause(ctx context.Context, delay time.Duration, back <-chan struct{}) (probe bool) {
 	ticker := time.NewTicker(delay)
 	defer ticker.Stop()
 	for {
 		select {
 		case <-ticker.C:
 			if r.probes.Allow() {
-				return
+				return true
 			}
 		case <-back:
-			return
+			return false
 		case <-ctx.Done():
-			return
+			return false
 		}
 	}
 }
 
-// outcome notes why the API server is away, or that it is not, and logs when
-// that changes: once for all sources.
+func sleep(ctx context.Context, delay time.Duration) {
+	select {
+	case <-time.After(delay):
+	case <-ctx.Done():
+	}
+}
+
+// outcome notes whether the API server is away, and logs when that changes:
+// once for all sources.
 func (r *retries) outcome(err error) {
+	away := isAway(err)
 	r.mu.Lock()
 	was := r.back
 	switch {
-	case err != nil && was == nil:
+	case away && was == nil:
 		r.back = make(chan struct{})
-	case err == nil && was != nil:
+	case !away && was != nil:
 		close(was)
 		r.back = nil
 	}
 	r.mu.Unlock()
 	switch {
-	case err != nil && was == nil:
+	case away && was == nil:
 		r.log.Error("The API server does not answer, will keep trying", "err", err)
-	case err == nil && was != nil:
+	case !away && was != nil:
 		r.log.Info("The API server answers again")
 	}
 }
@@ -139,6 +172,17 @@ func (r *retries) outage() <-chan struct{} {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.back
+}
+
+// isAway reports whether nobody answered, or a proxy in place of the server.
+func isAway(err error) bool {
+	switch statusCode(err) {
+	case 0:
+		return err != nil
+	case http.StatusBadGateway, http.StatusServiceUnavailable:
+		return true
+	}
+	return false
 }
 
 // isRefused reports whether somebody has to grant a right, or a credential has

@@ -53,6 +53,80 @@ func TestManyRequestsAreFewDuringAnOutageAndAllThereSoonAfterIt(t *testing.T) {
 	})
 }
 
+// TestRequestsThatHangAreFewToo has each attempt take the time of a connection
+// that nobody answers.
+func TestRequestsThatHangAreFewToo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const watches = 900
+		const outage = time.Minute
+		began := time.Now()
+		var attempts, known atomic.Int64
+		r := newRetries(slog.New(slog.DiscardHandler))
+		var running sync.WaitGroup
+		for range watches {
+			down := false
+			observe := func(err error) {
+				if err != nil && !down {
+					down = true
+					known.Add(1)
+				}
+			}
+			running.Go(func() {
+				_ = r.do(t.Context(), observe, func() error {
+					attempts.Add(1)
+					if time.Since(began) < outage {
+						<-time.After(dialTimeout)
+						return errRefused
+					}
+					return nil
+				})
+			})
+		}
+		<-time.After(2 * dialTimeout)
+		synctest.Wait()
+		if got := known.Load(); got != watches {
+			t.Errorf("%d of %d watches are known to be down", got, watches)
+		}
+		running.Wait()
+		if got := attempts.Load() - watches; got > int64(concurrentRequests*(outage/dialTimeout+1)) {
+			t.Errorf("%d attempts during the outage", got)
+		}
+		if took := time.Since(began) - outage; took > 5*time.Second {
+			t.Errorf("all are back %s after the outage", took)
+		}
+	})
+}
+
+func TestOneBadRequestIsNoOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRetries(slog.New(slog.DiscardHandler))
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		attempts := 0
+		var running sync.WaitGroup
+		running.Go(func() {
+			_ = r.do(ctx, ignore, func() error {
+				attempts++
+				return apierrors.NewInternalError(errRefused)
+			})
+		})
+		for range 1_000 {
+			<-time.After(50 * time.Millisecond)
+			if err := r.do(ctx, func(err error) {
+				if err != nil {
+					t.Fatalf("observed %v", err)
+				}
+			}, func() error { return nil }); err != nil {
+				t.Fatal(err)
+			}
+		}
+		running.Wait()
+		if attempts > 100 {
+			t.Errorf("%d attempts within a minute, because others succeed", attempts)
+		}
+	})
+}
+
 func TestOneWatchTriesAgainSoonHoweverLongTheOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began, last := time.Now(), time.Now()

@@ -2,6 +2,7 @@ package watch
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -34,9 +35,9 @@ type source struct {
 	retries    *retries
 	telemetry  Telemetry
 	log        *slog.Logger
-	// deliver takes in what happened, in order. The changes of a list come at
+	// apply takes in what happened, in order. The changes of a list come at
 	// once, with whole set: a record that is not among them is gone.
-	deliver func(s *source, changes []change, whole bool)
+	apply func(s *source, changes []change, whole bool)
 	// moved is called when state has changed.
 	moved func()
 
@@ -134,17 +135,26 @@ func (s *source) follow(ctx context.Context, notBefore string) (version string, 
 		ResourceInterface: s.client.Resource(resource(s.storage)).Namespace(s.namespace),
 		plainList:         watchlist.DoesClientNotSupportWatchListSemantics(s.client),
 		notBefore:         notBefore,
-		source:            s,
-		ctx:               ctx,
-		end:               end,
-		relays:            &running,
+		retries:           s.retries,
+		observe: func(verb string, err error) {
+			if ctx.Err() == nil { // else it failed because the informer ends
+				s.observe(verb, err)
+			}
+		},
+		heard:  s.heard,
+		end:    end,
+		relays: &running,
+		cut:    wait.Backoff{Duration: minWatch, Cap: 30 * time.Second, Factor: 2, Jitter: 0.5, Steps: 8},
 	}
 	informer := metadatainformer.NewFilteredMetadataInformer(c, resource(s.storage), s.namespace, 0, nil, s.selectors.apply).Informer()
 	if err := informer.SetTransform(toRecords(s.storage, s.keepLabels)); err != nil {
 		return "", fmt.Errorf("set transform: %w", err)
 	}
-	// Each failure has been observed by the client already.
-	if err := informer.SetWatchErrorHandlerWithContext(func(context.Context, *cache.Reflector, error) {}); err != nil {
+	// What failed at the server has been observed by the client already.
+	ignore := func(_ context.Context, _ *cache.Reflector, err error) {
+		s.log.Debug("The reflector starts over", "err", err)
+	}
+	if err := informer.SetWatchErrorHandlerWithContext(ignore); err != nil {
 		return "", fmt.Errorf("set watch error handler: %w", err)
 	}
 	h := &handler{source: s}
@@ -195,13 +205,13 @@ func (h *handler) take(event string, c change) {
 		h.gathered = append(h.gathered, c)
 		return
 	}
-	h.source.deliver(h.source, []change{c}, false)
+	h.source.apply(h.source, []change{c}, false)
 }
 
 // listed delivers the list, and what has come since.
 func (h *handler) listed() {
 	h.mu.Lock()
-	h.source.deliver(h.source, h.gathered, true)
+	h.source.apply(h.source, h.gathered, true)
 	h.live, h.gathered = true, nil
 	h.mu.Unlock()
 	h.source.set(func(state *sourceState) { state.listed = true })
@@ -227,7 +237,9 @@ func (s *source) now() sourceState {
 func (s *source) observe(verb string, err error) {
 	reason := watchErrorReason(err)
 	if err != nil {
-		s.telemetry.WatchFailed(s.storage, reason)
+		if !errors.Is(err, errAway) { // else there was no request
+			s.telemetry.WatchFailed(s.storage, reason)
+		}
 		err = fmt.Errorf("cannot %s %s %s: %w", verb, s.storage, s.where(), err)
 	}
 	var before sourceState
@@ -246,16 +258,21 @@ func (s *source) observe(verb string, err error) {
 	}
 	log := s.log.With("verb", verb, "resource", s.storage, "namespace", s.namespace)
 	switch {
-	case err == nil && before.forbidden > 0:
-		log.Info("Watching again")
-	case err == nil:
+	case err == nil && passes(before.reason):
 		log.Debug("Watching again")
-	case reason == reasonUnavailable, reason == reasonThrottled, reason == reasonExpired:
-		// It concerns all sources at once, and retries tells of it.
+	case err == nil:
+		log.Info("Watching again")
+	case passes(reason):
 		log.Debug("Watch failed, will keep trying", "err", err)
 	default:
 		log.Error("Watch failed, will keep trying", "err", err)
 	}
+}
+
+// passes reports whether what has this reason passes by itself, and concerns
+// all sources at once: an outage is logged once, by retries.
+func passes(reason string) bool {
+	return reason == "" || reason == reasonUnavailable || reason == reasonThrottled || reason == reasonExpired
 }
 
 // heard notes that the watch has told something.

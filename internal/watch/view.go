@@ -10,9 +10,9 @@ import (
 	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
 )
 
-// Releases returns every release as it is now, by namespace and name, or until
-// the initial lists are in an error that says what is awaited. The slice is
-// shared and must not be changed.
+// Releases returns every release as it is now, by namespace and name. Before
+// the initial lists are in it returns an error that names the pending lists. The
+// slice is shared and must not be changed.
 func (w *Watcher) Releases() ([]*release.Release, error) {
 	w.mu.Lock()
 	if !w.synced {
@@ -73,6 +73,12 @@ func (w *Watcher) absence(key release.Key) string {
 	case slices.Contains(w.cfg.DeniedNamespaces, key.Namespace):
 		return "This namespace is left out by --namespaces-denylist."
 	}
+	for _, s := range w.sources {
+		state := s.now()
+		if !state.listed && state.failure != nil && (s.namespace == "" || s.namespace == key.Namespace) {
+			return fmt.Sprintf("Nobody knows: %v.", state.failure)
+		}
+	}
 	storages := string(w.cfg.Storages[0])
 	for _, also := range w.cfg.Storages[1:] {
 		storages += " or " + string(also)
@@ -120,7 +126,7 @@ func (w *Watcher) Problems() []error {
 			more = fmt.Sprintf(" and %d more", len(names)-maxNamed)
 			names = names[:maxNamed]
 		}
-		problems = append(problems, fmt.Errorf("new payloads in %s of %s%s must not be read, so charts and versions stay unknown; grant the verb get",
+		problems = append(problems, fmt.Errorf("new payloads in %s of %s%s cannot be read, so charts and versions stay unknown; grant the verb get",
 			storage, strings.Join(names, ", "), more))
 	}
 	return problems

@@ -183,7 +183,7 @@ func TestReleaseTellsWhyItsPayloadIsNotRead(t *testing.T) {
 		want, problem string
 	}{
 		"an error that may pass": {http.StatusInternalServerError, "fetch secrets ns/sh.helm.release.v1.a.v1", "[]"},
-		"a rule that is missing": {http.StatusForbidden, "fetch secrets ns/sh.helm.release.v1.", `new payloads in secrets of ns must not be read`},
+		"a rule that is missing": {http.StatusForbidden, "fetch secrets ns/sh.helm.release.v1.", `new payloads in secrets of ns cannot be read`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

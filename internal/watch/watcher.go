@@ -78,7 +78,7 @@ func New(cfg Config) *Watcher {
 				retries:    retries,
 				telemetry:  cfg.Telemetry,
 				log:        cfg.Logger,
-				deliver:    w.apply,
+				apply:      w.apply,
 				moved:      w.sourceMoved,
 			})
 			cfg.Telemetry.WatchAlive(storage, namespace, false)
