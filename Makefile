@@ -132,9 +132,9 @@ bench: ## Run the benchmarks, for benchstat: make -s bench COUNT=6 > new.txt
 	@$(GO) test -run '^$$' -bench . -benchmem -count $(COUNT) ./internal/...
 
 .PHONY: scale
-scale: ## Measure against a full cluster (RELEASES=1000 REVISIONS=10)
+scale: ## Measure against a full cluster (RELEASES=1000 REVISIONS=10; SCALE="-baseline=false …" adds flags)
 	$(call each,bin/helm-state-metrics bin/cluster bin/helm4)
-	$(GO) run ./test/scale -releases $(RELEASES) -revisions $(REVISIONS) $(if $(OUT),-out $(OUT))
+	$(GO) run ./test/scale -releases $(RELEASES) -revisions $(REVISIONS) $(SCALE) $(if $(OUT),-out $(OUT))
 
 .PHONY: load
 load: ## Scrape the exposition engine hard: a real Prometheus, then many scrapers at once

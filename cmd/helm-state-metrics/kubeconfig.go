@@ -29,16 +29,6 @@ func kubeconfig(path string) (*rest.Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("kubeconfig: %w", err)
 	}
-	// How client-go takes its settings for HTTP/2 connections: when nothing has
-	// been heard for the first, ask, and give up after the second. Its own are 30
-	// and 15 s; nobody would know for that long that what is shown is old.
-	for name, seconds := range map[string]string{"HTTP2_READ_IDLE_TIMEOUT_SECONDS": "5", "HTTP2_PING_TIMEOUT_SECONDS": "5"} {
-		if _, set := os.LookupEnv(name); !set {
-			if err := os.Setenv(name, seconds); err != nil {
-				return nil, fmt.Errorf("set $%s: %w", name, err)
-			}
-		}
-	}
 	cfg.UserAgent = "helm-state-metrics/" + version.Version
 	return cfg, nil
 }

@@ -46,6 +46,9 @@ func start(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	logger := promslog.New(&promslog.Config{Level: cfg.logLevel, Format: cfg.logFormat, Writer: stderr})
 	klog.SetSlogLogger(logger)
+	if err := setPings(); err != nil {
+		return err
+	}
 	cluster, err := kubeconfig(cfg.kubeconfig)
 	if err != nil {
 		return err
@@ -67,6 +70,21 @@ func start(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	group.Add(actor(ctx, watcher.Run))
 	group.Add(actor(ctx, server.Run))
 	return group.Run()
+}
+
+// setPings has client-go notice a connection whose packets are dropped within
+// ten seconds: when nothing has been heard for five it asks, and gives up five
+// later. Its own settings, which the environment alone can change, are 30 and 15.
+func setPings() error {
+	for _, name := range []string{"HTTP2_READ_IDLE_TIMEOUT_SECONDS", "HTTP2_PING_TIMEOUT_SECONDS"} {
+		if _, set := os.LookupEnv(name); set {
+			continue
+		}
+		if err := os.Setenv(name, "5"); err != nil {
+			return fmt.Errorf("set $%s: %w", name, err)
+		}
+	}
+	return nil
 }
 
 // gcPercent is half of Go's default. Most of what is allocated is garbage at

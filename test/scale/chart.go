@@ -9,13 +9,8 @@ import (
 	"time"
 )
 
-const (
-	// A chart has so many templates, in the mean. It makes payloads of 44 KB, which is what charts such as those of
-	// databases and ingress controllers come to.
-	meanTemplates = 30
-	// templateSize is about how long each of them is, in bytes.
-	templateSize = 1800
-)
+// templateSize is about how long a template of a chart is, in bytes.
+const templateSize = 1800
 
 // What every manifest of a chart repeats.
 const (
@@ -60,7 +55,7 @@ type record struct {
 // They share the chart's body; what an upgrade changes differs: the info, the chart's version, the values and the number.
 func history(cfg config, n, from, to int) ([]record, error) {
 	a := newAuthor(n)
-	r := a.release(n, namespaceName(cfg, n))
+	r := a.release(n, cfg.templates, namespaceName(cfg, n))
 	begin := time.Date(2026, 1, 1, 0, 0, n, 0, time.UTC)
 	r.Info.FirstDeployed = begin
 	records := make([]record, 0, cfg.revisions)
@@ -90,7 +85,7 @@ func history(cfg config, n, from, to int) ([]record, error) {
 }
 
 // release makes what all revisions of a release have in common.
-func (a author) release(n int, namespace string) *helmRelease {
+func (a author) release(n, meanTemplates int, namespace string) *helmRelease {
 	chart := a.word()
 	r := &helmRelease{
 		Name:        fmt.Sprintf("%s-%04d", chart, n),

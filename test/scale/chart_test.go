@@ -10,7 +10,7 @@ import (
 )
 
 func TestPayloadsAreAboutAsLargeAsThoseOfRealCharts(t *testing.T) {
-	cfg := config{releases: 40, revisions: 1, namespaces: 50}
+	cfg := config{releases: 40, revisions: 1, namespaces: 50, templates: 30}
 	total := 0
 	for n := range cfg.releases {
 		records, err := history(cfg, n, 1, 2)
@@ -25,7 +25,7 @@ func TestPayloadsAreAboutAsLargeAsThoseOfRealCharts(t *testing.T) {
 }
 
 func TestRevisionsDifferInTheirHeads(t *testing.T) {
-	records, err := history(config{revisions: 3, namespaces: 50}, 7, 1, 4)
+	records, err := history(config{revisions: 3, namespaces: 50, templates: 30}, 7, 1, 4)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -200,7 +200,8 @@ func (e *experiment) exporter(family string, args ...string) subject {
 // startCluster returns when the control plane is ready.
 func (e *experiment) startCluster(ctx context.Context) (*process, error) {
 	// If this program is killed outright, the control plane at least notices.
-	p, err := launch("cluster", e.cfg.program("cluster"), filepath.Join(e.dir, "cluster.log"), nil,
+	p, err := launch("cluster", e.cfg.program("cluster"), filepath.Join(e.dir, "cluster.log"),
+		[]string{"GOGC=25"}, // it keeps all records in memory: 100,000 of them are to fit into the machine
 		"--dir", filepath.Join(e.dir, "cluster"), "--with-parent")
 	if err != nil {
 		return nil, err

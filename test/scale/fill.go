@@ -47,6 +47,9 @@ func makeNamespaces(ctx context.Context, cfg config, client kubernetes.Interface
 
 // fill writes revisions of all releases, as Helm writes them: those of the given numbers, the last one not included.
 func fill(ctx context.Context, cfg config, client kubernetes.Interface, from, to int, progress io.Writer) (filled, error) {
+	if from >= to {
+		return filled{}, nil
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var next, records, bytes atomic.Int64

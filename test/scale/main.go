@@ -58,6 +58,7 @@ type config struct {
 	releases   int
 	revisions  int
 	namespaces int
+	templates  int
 	starts     int
 	upgrades   int
 	baseline   bool
@@ -74,6 +75,7 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 	flags.IntVar(&cfg.releases, "releases", 1000, "how many releases to fill the cluster with")
 	flags.IntVar(&cfg.revisions, "revisions", 10, "how many revisions each of them has")
 	flags.IntVar(&cfg.namespaces, "namespaces", 50, "over how many namespaces the releases are spread")
+	flags.IntVar(&cfg.templates, "templates", 30, "how many templates a chart has in the mean: 30 make payloads of 44 kB, as charts of databases or ingress controllers have")
 	flags.IntVar(&cfg.starts, "starts", 5, "how many starts of the exporter the medians are taken of")
 	flags.IntVar(&cfg.upgrades, "upgrades", 200, "how many times to run helm upgrade")
 	flags.BoolVar(&cfg.baseline, "baseline", true, "whether to measure the baseline too, which takes many times as long, and gigabytes")
@@ -86,7 +88,7 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 		return cfg, fmt.Errorf("unexpected argument %q", flags.Arg(0))
 	}
 	for name, value := range map[string]int{
-		"releases": cfg.releases, "revisions": cfg.revisions, "namespaces": cfg.namespaces,
+		"releases": cfg.releases, "revisions": cfg.revisions, "namespaces": cfg.namespaces, "templates": cfg.templates,
 		"starts": cfg.starts, "upgrades": cfg.upgrades,
 	} {
 		if value < 1 {
