@@ -88,8 +88,8 @@ func setPings() error {
 }
 
 // gcPercent is half of Go's default. Most of what is allocated is garbage at
-// once: to collect it twice as often costs 2% of the CPU of a start, and saves a
-// tenth of the memory and more (docs/architecture.md).
+// once: to collect it twice as often costs 7% of the CPU of a start, and saves a
+// tenth of the memory and more.
 const gcPercent = 50
 
 // actor fits a function that runs until its context ends into a run group.
