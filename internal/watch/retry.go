@@ -77,7 +77,7 @@ func (r *retries) do(ctx context.Context, observe func(error), request func() er
 			}
 			probe = r.pause(ctx, away.Step(), back)
 		}
-		err, made := r.make(ctx, probe, request)
+		made, err := r.attempt(ctx, probe, request)
 		if ctx.Err() != nil || !made {
 			continue
 		}
@@ -101,22 +101,22 @@ func (r *retries) do(ctx context.Context, observe func(error), request func() er
 	return ctx.Err()
 }
 
-// make makes a request when it is its turn, unless the API server turns out to
-// be away while it waits for that.
-func (r *retries) make(ctx context.Context, probe bool, request func() error) (err error, made bool) {
+// attempt makes a request when it is its turn, unless the API server turns out
+// to be away while it waits for that.
+func (r *retries) attempt(ctx context.Context, probe bool, request func() error) (made bool, err error) {
 	select {
 	case r.requests <- struct{}{}:
 		defer func() { <-r.requests }()
 	case <-ctx.Done():
-		return nil, false
+		return false, nil
 	}
 	if !probe && r.outage() != nil {
-		return nil, false
+		return false, nil
 	}
 	if err = request(); ctx.Err() == nil {
 		r.outcome(err)
 	}
-	return err, true
+	return true, err
 }
 
 // pause waits until the delay has passed and a probe is allowed, which it
