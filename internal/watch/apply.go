@@ -50,7 +50,7 @@ func (w *Watcher) retain(s *source, changes []change) []release.Key {
 		if c.leaves() {
 			delete(known, c.was.revision.UID)
 		}
-		if c.is != nil {
+		if c.is != nil && c.is.usable() {
 			known[c.is.revision.UID] = c.is.key()
 		}
 	}
