@@ -1,9 +1,14 @@
 package metrics
 
-// Blocks returns how many blocks there are, and how many of them, or of those
-// that were, wait for a scrape.
+// Blocks returns how many blocks there are, and how many of them wait to be
+// rendered.
 func (s *Store) Blocks() (all, dirty int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.layout.blocks), len(s.layout.dirty)
+	for _, b := range s.blocks {
+		if b.dirty != 0 {
+			dirty++
+		}
+	}
+	return len(s.blocks), dirty
 }

@@ -11,7 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/wait"
-	"k8s.io/apimachinery/pkg/watch"
+	apiwatch "k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/metadata"
 )
 
@@ -69,7 +69,7 @@ func (c *client) List(ctx context.Context, o metav1.ListOptions) (*metav1.Partia
 const answerTimeout = 30 * time.Second
 
 // Watch implements metadata.ResourceInterface.
-func (c *client) Watch(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+func (c *client) Watch(ctx context.Context, o metav1.ListOptions) (apiwatch.Interface, error) {
 	listing := o.SendInitialEvents != nil && *o.SendInitialEvents
 	observe := func(err error) {
 		// A watch that begins with a list is up when that is in. A server that
@@ -78,7 +78,7 @@ func (c *client) Watch(ctx context.Context, o metav1.ListOptions) (watch.Interfa
 			c.observe("watch", err)
 		}
 	}
-	var w watch.Interface
+	var w apiwatch.Interface
 	var cancel context.CancelFunc
 	err := c.retries.do(ctx, observe, func() (err error) {
 		var attempt context.Context
@@ -102,8 +102,8 @@ func (c *client) Watch(ctx context.Context, o metav1.ListOptions) (watch.Interfa
 		return nil, err
 	}
 	c.heard()
-	events := make(chan watch.Event, 16)
-	relayed := watch.NewProxyWatcher(events)
+	events := make(chan apiwatch.Event, 16)
+	relayed := apiwatch.NewProxyWatcher(events)
 	c.relays.Go(func() {
 		defer close(events)
 		defer cancel()
@@ -114,10 +114,10 @@ func (c *client) Watch(ctx context.Context, o metav1.ListOptions) (watch.Interfa
 }
 
 // relay passes the events of a watch on until it ends or is stopped.
-func (c *client) relay(w watch.Interface, to chan<- watch.Event, stopped <-chan struct{}, listing bool) {
+func (c *client) relay(w apiwatch.Interface, to chan<- apiwatch.Event, stopped <-chan struct{}, listing bool) {
 	began, passed := time.Now(), 0
 	for {
-		var event watch.Event
+		var event apiwatch.Event
 		var open bool
 		select {
 		case event, open = <-w.ResultChan():
@@ -133,7 +133,7 @@ func (c *client) relay(w watch.Interface, to chan<- watch.Event, stopped <-chan 
 			return
 		}
 		switch {
-		case event.Type == watch.Error:
+		case event.Type == apiwatch.Error:
 			c.observe("watch", apierrors.FromObject(event.Object))
 			if !listing {
 				c.end()
@@ -162,10 +162,10 @@ const minWatch = 1500 * time.Millisecond
 // ended observes how a watch ended, and returns for how long to keep that from
 // the reflector: the server ends each watch after some minutes, but not before
 // its list is in.
-func (c *client) ended(last watch.Event, lasted time.Duration, passed int, listing bool) time.Duration {
+func (c *client) ended(last apiwatch.Event, lasted time.Duration, passed int, listing bool) time.Duration {
 	early := listing || passed == 0 && lasted < minWatch
 	switch {
-	case last.Type == watch.Error:
+	case last.Type == apiwatch.Error:
 		c.observe("watch", apierrors.FromObject(last.Object))
 	case early:
 		c.observe("watch", fmt.Errorf("%w after %s", errEndedEarly, lasted.Round(time.Millisecond)))
@@ -184,14 +184,14 @@ var errEndedEarly = errors.New("the server ended it")
 // isConnectionLost reports whether an event is client-go's own, which says that
 // it cannot read the stream any more. The reflector would list anew; but the
 // watch can be resumed.
-func isConnectionLost(e watch.Event) bool {
-	return e.Type == watch.Error && apierrors.HasStatusCause(apierrors.FromObject(e.Object), "ClientWatchDecoding")
+func isConnectionLost(e apiwatch.Event) bool {
+	return e.Type == apiwatch.Error && apierrors.HasStatusCause(apierrors.FromObject(e.Object), "ClientWatchDecoding")
 }
 
 // endsList reports whether an event is the last one of a streamed list.
-func endsList(e watch.Event) bool {
+func endsList(e apiwatch.Event) bool {
 	m, ok := e.Object.(*metav1.PartialObjectMetadata)
-	return ok && e.Type == watch.Bookmark && m.Annotations[metav1.InitialEventsAnnotationKey] == "true"
+	return ok && e.Type == apiwatch.Bookmark && m.Annotations[metav1.InitialEventsAnnotationKey] == "true"
 }
 
 // The reasons of a failed LIST or WATCH.
@@ -203,11 +203,6 @@ const (
 	reasonUnavailable  = "unavailable"
 	reasonOther        = "other"
 )
-
-// ErrorReasons returns every reason that Telemetry.WatchFailed may see.
-func ErrorReasons() []string {
-	return []string{reasonForbidden, reasonUnauthorized, reasonExpired, reasonThrottled, reasonUnavailable, reasonOther}
-}
 
 // watchErrorReason returns "" for nil.
 func watchErrorReason(err error) string {

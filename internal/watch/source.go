@@ -33,13 +33,13 @@ type source struct {
 	selectors  selectors
 	keepLabels []string
 	retries    *retries
-	telemetry  Telemetry
+	metrics    *telemetry
 	log        *slog.Logger
-	// apply takes in what happened, in order. The changes of a list come at
-	// once, with whole set: a record that is not among them is gone.
+	// apply receives the changes, in order. Those of a list come in one call, with
+	// whole set: a record that is not among them is gone.
 	apply func(s *source, changes []change, whole bool)
-	// moved is called when state has changed.
-	moved func()
+	// changed is called when state may have changed.
+	changed func()
 
 	mu    sync.Mutex
 	state sourceState // guarded by mu
@@ -57,10 +57,10 @@ type sourceState struct {
 	forbidden int
 }
 
-// refused reports whether there is nothing to wait for. One answer is not
-// enough: an API server that has just started forbids what it is about to
-// allow.
-func (s sourceState) refused() bool { return s.forbidden > 1 }
+// isForbidden reports whether somebody has to grant a right first. One response
+// is not enough: an API server that has just started forbids what it is about
+// to allow.
+func (s sourceState) isForbidden() bool { return s.forbidden > 1 }
 
 // change is what happened to one record: what it was and what it is now,
 // either of which may be nil.
@@ -198,7 +198,8 @@ func recordOf(obj any) *record {
 }
 
 func (h *handler) take(event string, c change) {
-	h.source.telemetry.WatchEvent(h.source.storage, event)
+	h.source.metrics.events.WithLabelValues(string(h.source.storage), event).Inc()
+	h.source.report(c.is)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if !h.live {
@@ -222,7 +223,7 @@ func (s *source) set(change func(*sourceState)) {
 	s.mu.Lock()
 	change(&s.state)
 	s.mu.Unlock()
-	s.moved()
+	s.changed()
 }
 
 // now returns the state.
@@ -237,8 +238,8 @@ func (s *source) now() sourceState {
 func (s *source) observe(verb string, err error) {
 	reason := watchErrorReason(err)
 	if err != nil {
-		if !errors.Is(err, errAway) { // else there was no request
-			s.telemetry.WatchFailed(s.storage, reason)
+		if !errors.Is(err, errAway) { // otherwise there was no request
+			s.metrics.watchErrors.WithLabelValues(string(s.storage), reason).Inc()
 		}
 		err = fmt.Errorf("cannot %s %s %s: %w", verb, s.storage, s.where(), err)
 	}
@@ -252,7 +253,7 @@ func (s *source) observe(verb string, err error) {
 			state.forbidden = 0
 		}
 	})
-	s.telemetry.WatchAlive(s.storage, s.namespace, err == nil)
+	s.metrics.setWatchUp(s.storage, s.namespace, err == nil)
 	if reason == before.reason {
 		return
 	}
@@ -275,8 +276,10 @@ func passes(reason string) bool {
 	return reason == "" || reason == reasonUnavailable || reason == reasonThrottled || reason == reasonExpired
 }
 
-// heard notes that the watch has told something.
-func (s *source) heard() { s.telemetry.WatchHeard(s.storage, s.namespace) }
+// heard notes that the watch began or received an event.
+func (s *source) heard() {
+	s.metrics.lastEvent.WithLabelValues(s.namespace, string(s.storage)).SetToCurrentTime()
+}
 
 func (s *source) where() string {
 	if s.namespace == "" {
@@ -287,4 +290,18 @@ func (s *source) where() string {
 
 func resource(storage release.Storage) schema.GroupVersionResource {
 	return schema.GroupVersionResource{Version: "v1", Resource: string(storage)}
+}
+
+// report counts a record that deviates from what Helm writes.
+func (s *source) report(r *record) {
+	if r == nil || r.deviation == 0 {
+		return
+	}
+	for _, label := range r.deviation.names() {
+		s.metrics.fallbacks.WithLabelValues(label).Inc()
+	}
+	if !r.usable() {
+		s.metrics.skipped.WithLabelValues(skippedReason).Inc()
+	}
+	s.log.Debug("Record differs from what Helm writes", "namespace", r.GetNamespace(), "object", r.GetName(), "labels", r.deviation.names(), "usable", r.usable())
 }

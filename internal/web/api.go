@@ -17,10 +17,10 @@ import (
 	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
 )
 
-// apiList answers with the releases that a query wants, one after the other,
-// so that it holds one of them at a time.
+// apiList answers with the releases that match a query. It encodes one at a time,
+// so that it needs little memory.
 func (p *pages) apiList(w http.ResponseWriter, req *http.Request) {
-	v, err := questions(req)
+	v, err := parameters(req)
 	if err != nil {
 		writeError(w, http.StatusBadRequest, reasonInvalid, err)
 		return
@@ -41,12 +41,12 @@ func (p *pages) apiList(w http.ResponseWriter, req *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	out := bufio.NewWriterSize(w, 16<<10)
-	defer out.Flush() // whoever reads is gone if this fails
+	defer out.Flush() // it fails if the client has gone away
 	one := json.NewEncoder(out)
 	_ = out.WriteByte('{')
 	if problems := p.source.Problems(); len(problems) > 0 {
 		_, _ = out.WriteString(`"problems":`)
-		_ = one.Encode(texts(problems))
+		_ = one.Encode(problemTexts(problems))
 		_ = out.WriteByte(',')
 	}
 	_, _ = out.WriteString(`"releases":[`)
@@ -64,28 +64,20 @@ func (p *pages) apiList(w http.ResponseWriter, req *http.Request) {
 			_ = out.WriteByte(',')
 		}
 		if err := one.Encode(toAPI(r, p.reads)); err != nil {
-			return // the reader is gone
+			return // the client has gone away
 		}
 		written, last = written+1, r.Key
 	}
 	_, _ = out.WriteString("]}\n")
 }
 
-func texts(errs []error) []string {
-	all := make([]string, len(errs))
-	for i, err := range errs {
-		all[i] = err.Error()
-	}
-	return all
-}
-
-// parseList reads the parameters of a list: after is the key behind which it
-// begins, limit 0 if there is none.
+// parseList reads the parameters of a list. It begins after the given key; limit
+// 0 means no limit.
 func parseList(v url.Values) (q query, after release.Key, limit int, err error) {
 	known := []string{"namespace", "status", "chart", "q", "limit", "continue"}
 	for _, name := range slices.Sorted(maps.Keys(v)) {
 		if !slices.Contains(known, name) {
-			return q, after, 0, fmt.Errorf("parameter %q is none of %v", cut(name), known)
+			return q, after, 0, fmt.Errorf("unknown parameter %q; known are %v", cut(name), known)
 		}
 	}
 	if q, err = parseQuery(v); err != nil {
@@ -93,22 +85,22 @@ func parseList(v url.Values) (q query, after release.Key, limit int, err error) 
 	}
 	if s := v.Get("limit"); s != "" {
 		if limit, err = strconv.Atoi(s); err != nil || limit < 1 {
-			return q, after, 0, fmt.Errorf("limit %q is no number above 0", cut(s))
+			return q, after, 0, fmt.Errorf("limit %q is not a number above 0", cut(s))
 		}
 	}
 	if s := v.Get("continue"); s != "" {
 		text, err := base64.RawURLEncoding.DecodeString(s)
 		namespace, name, ok := strings.Cut(string(text), "/")
 		if err != nil || !ok {
-			return q, after, 0, errors.New("continue is none that a list has returned")
+			return q, after, 0, errors.New("continue is not a value that a list has returned")
 		}
 		after = release.Key{Namespace: namespace, Name: name}
 	}
 	return q, after, limit, nil
 }
 
-// token names the release behind which a list goes on. Releases that come and
-// go in between do not disturb it.
+// token names the release after which a list continues. It stays valid when
+// releases come and go.
 func token(last release.Key) string {
 	return base64.RawURLEncoding.EncodeToString([]byte(last.String()))
 }
@@ -120,27 +112,27 @@ func (p *pages) apiGet(w http.ResponseWriter, req *http.Request) {
 		writeError(w, http.StatusServiceUnavailable, reasonNotReady, err)
 		return
 	case d.Shown == nil:
-		writeError(w, http.StatusNotFound, reasonNotFound, fmt.Errorf("no release %s: %s", d.Key, d.Absence))
+		writeError(w, http.StatusNotFound, reasonNotFound, fmt.Errorf("no release %s: %s", d.Key, absenceText(d.Absence)))
 		return
 	}
 	answer := apiDetail{
-		apiRelease: toAPI(d.Shown, p.reads), Notes: notes(&d, p.reads, time.Now()),
-		HeadRead: payload(d.Shown).Read, ModifiedSinceRead: d.Shown.Outdated(),
+		apiRelease: toAPI(d.Shown, p.reads), HeadRead: payload(d.Shown).Read, Notes: notes(&d, p.reads, time.Now()),
+		ModifiedSinceRead: d.Shown.Outdated(),
 	}
 	if d.Failure != nil {
 		answer.HeadError, answer.HeadErrorAt = d.Failure.Error, d.Failure.At
 	}
 	for _, r := range d.Revisions {
-		answer.Revisions = append(answer.Revisions, apiRevision{r.Number, r.Status, r.Storage, r.Object(d.Name), told(r.Created.Time()), told(r.Modified.Time())})
+		answer.Revisions = append(answer.Revisions, apiRevision{r.Number, r.Status, r.Storage, r.Object(d.Name), jsonTime(r.Created.Time()), jsonTime(r.Modified.Time())})
 	}
 	writeJSON(w, http.StatusOK, answer)
 }
 
-// apiElse answers what no other route of the API does.
-func apiElse(w http.ResponseWriter, req *http.Request) {
+// apiNotFound answers requests that no other route of the API handles.
+func apiNotFound(w http.ResponseWriter, req *http.Request) {
 	if req.Method != http.MethodGet && req.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
-		writeError(w, http.StatusMethodNotAllowed, reasonMethod, errors.New("the API answers GET alone"))
+		writeError(w, http.StatusMethodNotAllowed, reasonMethod, errors.New("the API has only GET"))
 		return
 	}
 	writeError(w, http.StatusNotFound, reasonNotFound, errors.New("no such path; see /api/v1/releases and /api/v1/releases/{namespace}/{name}"))

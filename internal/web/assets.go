@@ -13,8 +13,8 @@ import (
 //go:embed assets
 var assets embed.FS
 
-// asset serves a file of assets/. Browsers ask again each time, and are told
-// that theirs is still good.
+// asset serves a file of assets/. Browsers ask each time whether their
+// copy is current.
 func asset(w http.ResponseWriter, req *http.Request) {
 	name := req.PathValue("name")
 	content, err := assets.ReadFile("assets/" + name)
@@ -28,15 +28,15 @@ func asset(w http.ResponseWriter, req *http.Request) {
 	http.ServeContent(w, req, name, time.Time{}, bytes.NewReader(content))
 }
 
-// contentSecurityPolicy allows what the pages have, which is nothing inline
-// and nothing from elsewhere.
+// contentSecurityPolicy allows what the pages have: nothing inline, and nothing
+// from other hosts.
 const contentSecurityPolicy = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; " +
 	"form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 
-// guarded adds the headers that every answer for people and programs has.
-// Nothing is to be kept of what is about other people's releases, which is all
-// but the assets.
-func guarded(next http.Handler) http.Handler {
+// withSecurityHeaders adds the headers that every page and API response has.
+// Browsers and proxies must not store them: they are about other people's
+// releases. The assets are not, and set a header of their own.
+func withSecurityHeaders(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		h := w.Header()
 		h.Set("Content-Security-Policy", contentSecurityPolicy)

@@ -16,8 +16,8 @@ const (
 	reasonMethod   = "method_not_allowed"
 )
 
-// apiRelease is a release as the API tells it. docs/pages.md documents the
-// fields; they are only ever added to.
+// apiRelease is a release in the API. docs/pages.md documents the fields, which
+// may be added to but never removed.
 type apiRelease struct {
 	Namespace        string         `json:"namespace"`
 	Name             string         `json:"name"`
@@ -38,14 +38,14 @@ type apiRelease struct {
 	PayloadBytes     int            `json:"payloadBytes,omitempty"`
 }
 
-// apiDetail is what only the API of one release tells.
+// apiDetail is what the API of one release has in addition.
 type apiDetail struct {
 	apiRelease
 	HeadRead time.Time `json:"headRead,omitzero"`
-	// ModifiedSinceRead says that what the head tells may be outdated.
+	// ModifiedSinceRead says that the description may be out of date.
 	ModifiedSinceRead bool `json:"modifiedSinceRead,omitempty"`
-	// HeadError is the last error of reading a head that is pending, or
-	// outdated.
+	// HeadError is the last error of reading a head that is pending or out of
+	// date.
 	HeadError   string        `json:"headError,omitempty"`
 	HeadErrorAt time.Time     `json:"headErrorAt,omitzero"`
 	Revisions   []apiRevision `json:"revisions"`
@@ -70,20 +70,20 @@ func toAPI(r *release.Release, reads bool) apiRelease {
 	a := apiRelease{
 		Namespace: r.Namespace, Name: r.Name, Status: r.Newest.Status,
 		Revision: r.Newest.Number, DeployedRevision: r.Deployed,
-		Created: told(r.Newest.Created.Time()), Modified: told(r.Newest.Modified.Time()),
+		Created: jsonTime(r.Newest.Created.Time()), Modified: jsonTime(r.Newest.Modified.Time()),
 		Head: stateOfHead(r, reads), HeadProblem: payload(r).Problem, PayloadBytes: payload(r).Bytes,
 	}
-	if chart, ok := r.Chart(); ok {
-		h := r.Payload.Head
+	if h, ok := r.Head(); ok {
+		chart, _ := r.Chart()
 		a.Chart, a.ChartVersion, a.AppVersion, a.Deprecated = chart.Name, chart.Version, chart.AppVersion, chart.Deprecated
-		a.FirstDeployed, a.LastDeployed, a.Description = told(h.FirstDeployed), told(h.LastDeployed), h.Description
+		a.FirstDeployed, a.LastDeployed, a.Description = jsonTime(h.FirstDeployed), jsonTime(h.LastDeployed), h.Description
 	}
 	return a
 }
 
-// told leaves out a time that JSON has no form for: anybody can write one into
-// a record, and it must not break the answer about all others.
-func told(t time.Time) time.Time {
+// jsonTime leaves out a time that JSON cannot express: anybody can write one into a
+// record, and it must not break the response about all others.
+func jsonTime(t time.Time) time.Time {
 	if year := t.Year(); year < 1 || year > 9999 {
 		return time.Time{}
 	}
@@ -97,5 +97,5 @@ func writeError(w http.ResponseWriter, status int, reason string, err error) {
 func writeJSON(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(v) // whoever reads is gone if this fails
+	_ = json.NewEncoder(w).Encode(v) // it fails if the client has gone away
 }

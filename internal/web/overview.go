@@ -11,8 +11,7 @@ import (
 )
 
 const (
-	// pageSize is how many releases one page shows: a screenful or a few, and
-	// well under 100 KB.
+	// pageSize is how many releases one page shows; it has well under 100 KB.
 	pageSize = 100
 	// maxNamespaces is how many namespaces the filter suggests.
 	maxNamespaces = 100
@@ -21,7 +20,7 @@ const (
 // overview is what the template of the status page shows.
 type overview struct {
 	frame
-	Problems   []error
+	Problems   []string
 	Query      overviewQuery
 	Statuses   []facet
 	Columns    []header
@@ -57,7 +56,7 @@ type header struct {
 	URL        string // that sorts by it
 }
 
-// row is one release of the table.
+// row is a release in the table.
 type row struct {
 	Key         release.Key
 	Status      release.Status
@@ -73,11 +72,11 @@ type row struct {
 	Large       bool
 }
 
-// overview answers with the status page.
-func (p *pages) overview(w http.ResponseWriter, req *http.Request) {
-	given, q, order, err := parseOverview(req)
+// serveOverview answers with the status page.
+func (p *pages) serveOverview(w http.ResponseWriter, req *http.Request) {
+	given, q, by, err := parseOverview(req)
 	if err != nil {
-		p.message(w, "", http.StatusBadRequest, "This address asks for something that there is not", err.Error())
+		p.message(w, "", http.StatusBadRequest, "Bad request", err.Error())
 		return
 	}
 	all, err := p.source.Releases()
@@ -87,13 +86,13 @@ func (p *pages) overview(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	view := overview{
-		frame: p.frame(""), Problems: p.source.Problems(), Total: len(all), Namespaces: namespaces(all),
+		frame: p.frame(""), Problems: problemTexts(p.source.Problems()), Total: len(all), Namespaces: namespaces(all),
 		Query: overviewQuery{given.Get("q"), strings.Join(q.namespaces, ","), q.chart, given.Get("sort"), q.statuses},
 	}
 	here := clean(given)
 	wanted, counts := selected(all, &q)
-	slices.SortFunc(wanted, order.compare)
-	view.Statuses, view.Columns = facets(counts, &q, here), headers(order, here)
+	slices.SortFunc(wanted, by.compare)
+	view.Statuses, view.Columns = facets(counts, &q, here), headers(by, here)
 	view.paginate(len(wanted), given.Get("page"), here)
 	now := time.Now()
 	for _, r := range wanted[max(view.From-1, 0):view.To] {
@@ -103,7 +102,7 @@ func (p *pages) overview(w http.ResponseWriter, req *http.Request) {
 }
 
 func parseOverview(req *http.Request) (given url.Values, q query, o order, err error) {
-	if given, err = questions(req); err != nil {
+	if given, err = parameters(req); err != nil {
 		return given, q, o, err
 	}
 	if q, err = parseQuery(given); err != nil {
@@ -113,8 +112,8 @@ func parseOverview(req *http.Request) (given url.Values, q query, o order, err e
 	return given, q, o, err
 }
 
-// selected returns the releases that a query wants, and how many there would
-// be of each status.
+// selected returns the releases that match a query, and how many would match of
+// each status.
 func selected(all []*release.Release, q *query) (wanted []*release.Release, counts map[release.Status]int) {
 	counts = make(map[release.Status]int)
 	for _, r := range all {
@@ -146,7 +145,8 @@ func namespaces(all []*release.Release) []string {
 
 func (p *pages) row(r *release.Release, now time.Time) row {
 	chart, _ := r.Chart()
-	updated := head(r).LastDeployed
+	head, _ := r.Head()
+	updated := head.LastDeployed
 	return row{
 		Key: r.Key, Status: r.Newest.Status, Revision: r.Newest.Number, Deployed: r.Deployed,
 		Chart: chart, Head: stateOfHead(r, p.reads), Problem: payload(r).Problem,

@@ -16,20 +16,19 @@ import (
 // concurrent use.
 type Source interface {
 	// Releases returns every release, by namespace and name, or an error that
-	// says what is awaited before they are known.
+	// says what is pending before they are known.
 	Releases() ([]*release.Release, error)
 	// Release returns what is known of one release, or the same error. It may
 	// read a payload, and then takes as long as that does.
 	Release(context.Context, release.Key) (release.Detail, error)
-	// Problems returns what stands in the way of the whole view right now.
-	Problems() []error
+	// Problems returns what keeps them from being complete and current.
+	Problems() []release.Problem
 }
 
 //go:embed templates
 var templates embed.FS
 
-// pages answers with what is known of the releases, to people as HTML and to
-// programs as JSON.
+// pages serves what is known of the releases, as HTML and as JSON.
 type pages struct {
 	source  Source
 	reads   bool // whether payloads are read
@@ -80,8 +79,8 @@ type revisionRow struct {
 	CreatedText, ModifiedText, ModifiedAgo string
 }
 
-// release answers with the page of one release.
-func (p *pages) release(w http.ResponseWriter, req *http.Request) {
+// serveRelease answers with the page of one release.
+func (p *pages) serveRelease(w http.ResponseWriter, req *http.Request) {
 	d, err := p.source.Release(req.Context(), keyOf(req))
 	switch {
 	case err != nil:
@@ -89,7 +88,7 @@ func (p *pages) release(w http.ResponseWriter, req *http.Request) {
 		p.message(w, rootOfRelease, http.StatusServiceUnavailable, "Starting", err.Error())
 		return
 	case d.Shown == nil:
-		p.message(w, rootOfRelease, http.StatusNotFound, fmt.Sprintf("No release %s in namespace %s", d.Name, d.Namespace), d.Absence)
+		p.message(w, rootOfRelease, http.StatusNotFound, fmt.Sprintf("No release %s in namespace %s", d.Name, d.Namespace), absenceText(d.Absence))
 		return
 	}
 	now := time.Now()
@@ -107,7 +106,7 @@ func keyOf(req *http.Request) release.Key {
 	return release.Key{Namespace: req.PathValue("namespace"), Name: req.PathValue("name")}
 }
 
-// message answers with a page that says one thing.
+// message answers with a page of one message.
 func (p *pages) message(w http.ResponseWriter, root string, status int, title, text string) {
 	p.render(w, status, "message.html", struct {
 		frame
@@ -119,10 +118,10 @@ func (p *pages) message(w http.ResponseWriter, root string, status int, title, t
 func (p *pages) render(w http.ResponseWriter, status int, name string, view any) {
 	var page bytes.Buffer
 	if err := p.html.ExecuteTemplate(&page, name, view); err != nil {
-		http.Error(w, "the page cannot be rendered: "+err.Error(), http.StatusInternalServerError)
+		http.Error(w, "cannot render the page: "+err.Error(), http.StatusInternalServerError)
 		return
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.WriteHeader(status)
-	_, _ = w.Write(page.Bytes()) // whoever reads is gone if this fails
+	_, _ = w.Write(page.Bytes()) // it fails if the client has gone away
 }

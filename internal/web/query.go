@@ -11,22 +11,22 @@ import (
 )
 
 const (
-	// maxQuery is how much of an address is a question, in bytes: pages repeat
-	// it in their links, and each release is held against it.
+	// maxQuery bounds the query of a URL, in bytes: pages repeat it in their links,
+	// and each release is compared with it.
 	maxQuery = 4 << 10
 	// maxWords is how many words are searched for.
 	maxWords = 16
 )
 
-// questions reads the parameters of a request. Only those that are lists may
-// be repeated; nothing is left out in silence.
-func questions(req *http.Request) (url.Values, error) {
+// parameters reads the parameters of a request. Only those that are lists may be
+// repeated.
+func parameters(req *http.Request) (url.Values, error) {
 	if len(req.URL.RawQuery) > maxQuery {
 		return nil, fmt.Errorf("the query is longer than %d bytes", maxQuery)
 	}
 	v, err := url.ParseQuery(req.URL.RawQuery)
 	if err != nil {
-		return nil, fmt.Errorf("the query cannot be read: %w", err)
+		return nil, fmt.Errorf("invalid query: %w", err)
 	}
 	for name, values := range v {
 		if name != "namespace" && name != "status" && len(values) > 1 {
@@ -36,7 +36,7 @@ func questions(req *http.Request) (url.Values, error) {
 	return v, nil
 }
 
-// query says which releases are wanted. The zero value wants all.
+// query selects releases. The zero value selects all.
 type query struct {
 	namespaces []string
 	statuses   []release.Status
@@ -50,7 +50,7 @@ func parseQuery(v url.Values) (query, error) {
 	q := query{namespaces: split(v["namespace"]), chart: v.Get("chart")}
 	for _, s := range split(v["status"]) {
 		if !slices.Contains(release.Statuses(), release.Status(s)) {
-			return query{}, fmt.Errorf("status %q is none of %v", cut(s), release.Statuses())
+			return query{}, fmt.Errorf("unknown status %q; known are %v", cut(s), release.Statuses())
 		}
 		q.statuses = append(q.statuses, release.Status(s))
 	}
@@ -73,10 +73,10 @@ func split(values []string) []string {
 	return all
 }
 
-// cut bounds what an answer repeats of a question.
+// cut bounds what an error quotes of a request.
 func cut(s string) string { return strings.ToValidUTF8(s[:min(len(s), 64)], "") }
 
-// matches reports whether a release is wanted, whatever its status.
+// matches reports whether a release is selected, apart from its status.
 func (q *query) matches(r *release.Release) bool {
 	if len(q.namespaces) > 0 && !slices.Contains(q.namespaces, r.Namespace) {
 		return false
@@ -98,7 +98,7 @@ func (q *query) matches(r *release.Release) bool {
 	return true
 }
 
-// wants reports whether the status of a release is wanted.
+// wants reports whether the status of a release is selected.
 func (q *query) wants(r *release.Release) bool {
 	return len(q.statuses) == 0 || slices.Contains(q.statuses, r.Newest.Status)
 }

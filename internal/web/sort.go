@@ -27,7 +27,11 @@ func columns() []column {
 		{"chart", "Chart", byChart(func(c release.Chart) string { return c.Name })},
 		{"version", "Version", byChart(func(c release.Chart) string { return c.Version })},
 		{"app", "App version", byChart(func(c release.Chart) string { return c.AppVersion })},
-		{"updated", "Updated", func(a, b *release.Release) int { return head(a).LastDeployed.Compare(head(b).LastDeployed) }},
+		{"updated", "Updated", func(a, b *release.Release) int {
+			x, _ := a.Head()
+			y, _ := b.Head()
+			return x.LastDeployed.Compare(y.LastDeployed)
+		}},
 		{"size", "Payload", func(a, b *release.Release) int { return payload(a).Bytes - payload(b).Bytes }},
 	}
 }
@@ -39,7 +43,7 @@ type order struct {
 }
 
 // parseSort reads the name of a column, with a minus in front for the reverse
-// order. Nothing means: what asks for attention first.
+// order. The default is what needs attention first.
 func parseSort(s string) (order, error) {
 	key, reverse := strings.CutPrefix(cmp.Or(s, "status"), "-")
 	for _, c := range columns() {
@@ -56,10 +60,10 @@ func parseSort(s string) (order, error) {
 		}
 		return order{c, reverse}, nil
 	}
-	return order{}, fmt.Errorf("there is no column %q to sort by", cut(key))
+	return order{}, fmt.Errorf("unknown sort column %q", cut(key))
 }
 
-// urgency orders statuses by how much they ask for somebody's attention.
+// urgency orders statuses, those that need attention first.
 func urgency(r *release.Release) int {
 	return slices.Index([]release.Status{
 		release.Failed, release.PendingInstall, release.PendingUpgrade, release.PendingRollback, release.Uninstalling,
@@ -75,9 +79,7 @@ func byChart(of func(release.Chart) string) func(a, b *release.Release) int {
 	}
 }
 
-// head and payload return the zero value where nothing has been read.
-func head(r *release.Release) release.Head { return payload(r).Head }
-
+// payload returns the zero value if nothing has been read.
 func payload(r *release.Release) release.Payload {
 	if r.Payload == nil {
 		return release.Payload{}
