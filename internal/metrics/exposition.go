@@ -106,6 +106,7 @@ type renderer struct {
 	segments [][]segment // guarded by mu; by block, then by family
 	deflater *deflater   // guarded by mu
 	text     []byte      // guarded by mu
+	change   uint64      // guarded by mu; the last change in segments
 	last     *exposition // guarded by mu; nil before the first scrape
 }
 
@@ -122,25 +123,26 @@ func newRenderer(store *Store) *renderer {
 func (r *renderer) render() (*exposition, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	dirty, blocks, ok := r.store.takeDirty()
+	now, ok := r.store.since(r.change)
 	if !ok {
 		return nil, false
 	}
-	if r.last != nil && len(dirty) == 0 && blocks == len(r.segments) {
+	if r.last != nil && now.change == r.change && now.blocks == len(r.segments) {
 		return r.last, true
 	}
-	for len(r.segments) < blocks {
+	for len(r.segments) < now.blocks {
 		r.segments = append(r.segments, make([]segment, len(r.headers)))
 	}
-	clear(r.segments[blocks:])
-	r.segments = r.segments[:blocks]
-	for _, b := range dirty {
+	clear(r.segments[now.blocks:])
+	r.segments = r.segments[:now.blocks]
+	for _, b := range now.changed {
 		for i := range r.headers {
 			if b.families.has(i) {
 				r.segments[b.position][i] = r.segment(&r.store.families[i], b.releases)
 			}
 		}
 	}
+	r.change = now.change
 	r.last = newExposition(r.headers, r.segments)
 	return r.last, true
 }

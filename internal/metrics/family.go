@@ -5,7 +5,9 @@ import (
 	"maps"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
 )
@@ -88,8 +90,19 @@ func fixedFamilies(allStatuses bool) []Family {
 			Name: "helm_release_info", Payload: true, Note: "Absent until the payload of the newest revision is decoded.",
 			Help:   "Information about helm release",
 			Labels: []string{"app_version", "chart", "chart_version", "name", "namespace", "revision"},
-			append: appendInfo,
-			same:   sameInfo,
+			append: func(b []byte, r *release.Release) []byte {
+				chart, ok := r.Chart()
+				if !ok {
+					return b
+				}
+				return appendSeries(b, "helm_release_info", 1, "app_version", chart.AppVersion, "chart", chart.Name, "chart_version", chart.Version,
+					"name", r.Name, "namespace", r.Namespace, "revision", strconv.Itoa(r.Newest.Number))
+			},
+			same: func(a, b *release.Release) bool {
+				chart, ok := a.Chart()
+				other, also := b.Chart()
+				return chart == other && ok == also && a.Newest.Number == b.Newest.Number
+			},
 		},
 		gauge(Family{
 			Name: "helm_release_modified_timestamp_seconds", Note: "Absent if the record has no managed fields.",
@@ -128,14 +141,10 @@ func fixedFamilies(allStatuses bool) []Family {
 func gauge(f Family, value func(*release.Release) (float64, bool)) Family {
 	f.Labels = []string{"name", "namespace"}
 	f.append = func(b []byte, r *release.Release) []byte {
-		v, ok := value(r)
-		if !ok {
-			return b
+		if v, ok := value(r); ok {
+			b = appendSeries(b, f.Name, v, "name", r.Name, "namespace", r.Namespace)
 		}
-		b = append(b, f.Name...)
-		b = append(b, '{')
-		b = appendKey(b, r)
-		return appendValue(b, v)
+		return b
 	}
 	f.same = func(a, b *release.Release) bool {
 		v, ok := value(a)
@@ -167,7 +176,7 @@ func statusFamily(rows []release.Status) Family {
 				if r.Newest.Status == status {
 					v = 1
 				}
-				b = appendStatus(append(b, "helm_release_status{"...), r, status, v)
+				b = appendSeries(b, "helm_release_status", v, "name", r.Name, "namespace", r.Namespace, "status", string(status))
 			}
 			return b
 		},
@@ -186,7 +195,7 @@ func otherStatusFamily() Family {
 			if slices.Contains(rows, r.Newest.Status) {
 				return b
 			}
-			return appendStatus(append(b, "helm_release_other_status{"...), r, r.Newest.Status, 1)
+			return appendSeries(b, "helm_release_other_status", 1, "name", r.Name, "namespace", r.Namespace, "status", string(r.Newest.Status))
 		},
 		same: func(a, b *release.Release) bool { return a.Newest.Status == b.Newest.Status },
 	}
@@ -211,15 +220,13 @@ func labelsFamily(keys []string) (Family, error) {
 			if len(r.Newest.Labels) == 0 {
 				return b
 			}
-			b = append(b, "helm_release_labels{"...)
+			var labels []string
 			for _, name := range names {
 				if value, ok := r.Newest.Labels[byName[name]]; ok {
-					b = appendLabel(b, name, value)
-					b = append(b, ',')
+					labels = append(labels, name, value)
 				}
 			}
-			b = appendKey(b, r)
-			return appendValue(b, 1)
+			return appendSeries(b, "helm_release_labels", 1, append(labels, "name", r.Name, "namespace", r.Namespace)...)
 		},
 		same: func(a, b *release.Release) bool { return maps.Equal(a.Newest.Labels, b.Newest.Labels) },
 	}, nil
@@ -230,4 +237,48 @@ func toLabelRune(r rune) rune {
 		return r
 	}
 	return '_'
+}
+
+// appendHeader adds a family's HELP and TYPE lines. The text format and
+// OpenMetrics agree on them as long as no help has a quote, a backslash or a
+// line feed.
+func appendHeader(b []byte, f *Family) []byte {
+	return fmt.Appendf(b, "# HELP %s %s\n# TYPE %s gauge\n", f.Name, f.Help, f.Name)
+}
+
+// appendSeries adds a line as client_golang writes it. The labels are names and
+// values in turn.
+func appendSeries(b []byte, name string, value float64, labels ...string) []byte {
+	b = append(b, name...)
+	separator := byte('{')
+	for i := 0; i < len(labels); i += 2 {
+		b = append(b, separator)
+		b = append(b, labels[i]...)
+		b = append(b, '=', '"')
+		b = appendEscaped(b, labels[i+1])
+		b = append(b, '"')
+		separator = ','
+	}
+	b = append(b, '}', ' ')
+	b = strconv.AppendFloat(b, value, 'g', -1, 64)
+	return append(b, '\n')
+}
+
+// appendEscaped adds a label value as both formats want it: valid UTF-8, with
+// backslash, quote and line feed escaped.
+func appendEscaped(b []byte, s string) []byte {
+	if !strings.ContainsFunc(s, func(r rune) bool { return r == '\\' || r == '"' || r == '\n' || r >= utf8.RuneSelf }) {
+		return append(b, s...)
+	}
+	for _, r := range s { // invalid UTF-8 becomes U+FFFD
+		switch r {
+		case '\\', '"':
+			b = append(b, '\\', byte(r))
+		case '\n':
+			b = append(b, '\\', 'n')
+		default:
+			b = utf8.AppendRune(b, r)
+		}
+	}
+	return b
 }

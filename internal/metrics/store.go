@@ -3,6 +3,7 @@
 package metrics
 
 import (
+	"maps"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -21,6 +22,7 @@ type Store struct {
 	places map[release.Key]int // guarded by mu; every place below len(places) is taken
 	blocks []*block            // guarded by mu
 	counts counts              // guarded by mu
+	change uint64              // guarded by mu; the number of the last change
 	synced bool                // guarded by mu
 }
 
@@ -38,9 +40,8 @@ type block struct {
 	slots *slots // copied before a write while shared
 	// shared says that a scrape may be reading the slots.
 	shared bool
-	// dirty are the families whose lines changed since the block was last
-	// rendered.
-	dirty familySet
+	// changed is the number of the last change of each family's lines.
+	changed []uint64
 }
 
 // familySet is a set of families by their position, at most 64.
@@ -84,7 +85,7 @@ func (s *Store) Set(r *release.Release) {
 		place = len(s.places)
 		s.places[r.Key] = place
 		if place/blockSlots == len(s.blocks) {
-			s.blocks = append(s.blocks, &block{slots: new(slots)})
+			s.blocks = append(s.blocks, &block{slots: new(slots), changed: make([]uint64, len(s.families))})
 		}
 	}
 	s.put(place, r, changed)
@@ -135,7 +136,15 @@ func (s *Store) put(place int, r *release.Release, changed familySet) {
 		b.slots, b.shared = &unshared, false
 	}
 	b.slots[place%blockSlots] = r
-	b.dirty |= changed
+	if changed == 0 {
+		return
+	}
+	s.change++
+	for i := range b.changed {
+		if changed.has(i) {
+			b.changed[i] = s.change
+		}
+	}
 }
 
 // changed returns the families in which two values of a release differ.
@@ -162,28 +171,39 @@ func (s *Store) share() ([]*slots, bool) {
 	return all, s.synced
 }
 
-// dirtyBlock is a block whose segments of some families are out of date.
-type dirtyBlock struct {
+// changedBlock is a block whose lines of some families changed.
+type changedBlock struct {
 	position int
 	releases *slots
 	families familySet
 }
 
-// takeDirty returns the blocks that changed since the last call and how many
-// blocks there are, and false until the initial lists have been delivered.
-func (s *Store) takeDirty() (dirty []dirtyBlock, blocks int, ok bool) {
+// snapshot is what changed after an earlier snapshot.
+type snapshot struct {
+	changed []changedBlock
+	blocks  int    // how many there are
+	change  uint64 // the number of the last change
+}
+
+// since returns what changed after the change with the given number, 0 for all,
+// and false until the initial lists have been delivered.
+func (s *Store) since(change uint64) (snapshot, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.synced {
-		return nil, 0, false
-	}
+	now := snapshot{blocks: len(s.blocks), change: s.change}
 	for i, b := range s.blocks {
-		if b.dirty != 0 {
-			dirty = append(dirty, dirtyBlock{i, b.slots, b.dirty})
-			b.shared, b.dirty = true, 0
+		var families familySet
+		for j, last := range b.changed {
+			if last > change {
+				families |= 1 << j
+			}
+		}
+		if families != 0 {
+			b.shared = true
+			now.changed = append(now.changed, changedBlock{i, b.slots, families})
 		}
 	}
-	return dirty, len(s.blocks), true
+	return now, s.synced
 }
 
 // count requires mu.
@@ -201,43 +221,23 @@ func (s *Store) count(r *release.Release, by int) {
 // Collector returns the counts over all releases, which are consistent with
 // each other in each scrape.
 func (s *Store) Collector() prometheus.Collector {
-	desc := func(name, help string, labels ...string) *prometheus.Desc {
-		return prometheus.NewDesc(name, help, labels, nil)
-	}
-	return &countsCollector{
-		store:    s,
-		releases: desc("helm_state_metrics_releases", "Number of releases by status of the newest revision.", "status"),
-		tracked:  desc("helm_state_metrics_revisions_tracked", "Number of revisions whose metadata is tracked."),
-		pending:  desc("helm_state_metrics_payloads_pending", "Number of releases whose newest revision's payload is still to be read."),
-		shadowed: desc("helm_state_metrics_releases_in_both_storages", "Number of releases with records in Secrets and in ConfigMaps, of which the Secrets are shown."),
-	}
-}
-
-type countsCollector struct {
-	store                                *Store
-	releases, tracked, pending, shadowed *prometheus.Desc
-}
-
-// Describe implements prometheus.Collector.
-func (c *countsCollector) Describe(to chan<- *prometheus.Desc) {
-	prometheus.DescribeByCollect(c, to)
-}
-
-// Collect implements prometheus.Collector.
-func (c *countsCollector) Collect(to chan<- prometheus.Metric) {
-	var values []prometheus.Metric
-	add := func(desc *prometheus.Desc, n int, labels ...string) {
-		values = append(values, prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(n), labels...))
-	}
-	c.store.mu.Lock()
-	for _, status := range release.Statuses() {
-		add(c.releases, c.store.counts.statuses[status], string(status))
-	}
-	add(c.tracked, c.store.counts.tracked)
-	add(c.pending, c.store.counts.pending)
-	add(c.shadowed, c.store.counts.shadowed)
-	c.store.mu.Unlock()
-	for _, value := range values {
-		to <- value
-	}
+	releases := prometheus.NewDesc("helm_state_metrics_releases", "Number of releases by status of the newest revision.", []string{"status"}, nil)
+	tracked := prometheus.NewDesc("helm_state_metrics_revisions_tracked", "Number of revisions whose metadata is tracked.", nil, nil)
+	pending := prometheus.NewDesc("helm_state_metrics_payloads_pending", "Number of releases whose newest revision's payload is still to be read.", nil, nil)
+	shadowed := prometheus.NewDesc("helm_state_metrics_releases_in_both_storages", "Number of releases with records in Secrets and in ConfigMaps, of which the Secrets are shown.", nil, nil)
+	return prometheus.CollectorFunc(func(to chan<- prometheus.Metric) {
+		s.mu.Lock()
+		counts := s.counts
+		counts.statuses = maps.Clone(counts.statuses)
+		s.mu.Unlock()
+		send := func(desc *prometheus.Desc, n int, labels ...string) {
+			to <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(n), labels...)
+		}
+		for _, status := range release.Statuses() {
+			send(releases, counts.statuses[status], string(status))
+		}
+		send(tracked, counts.tracked)
+		send(pending, counts.pending)
+		send(shadowed, counts.shadowed)
+	})
 }

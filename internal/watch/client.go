@@ -15,22 +15,20 @@ import (
 	"k8s.io/client-go/metadata"
 )
 
-// client is the metadata client of one informer, which asks for one resource
-// in one namespace. It observes each LIST and WATCH, and repeats those that
-// fail for a reason that may pass.
+// client is the metadata client of one informer, for one resource in one
+// namespace. It observes each LIST and WATCH, and retries those that fail for a
+// reason that may pass.
 type client struct {
 	metadata.ResourceInterface
 	plainList bool   // lists are not streamed
 	notBefore string // a list must not be older than this resource version
 	retries   *retries
-	// observe is told the outcome of each request, and heard of each event.
-	observe func(verb string, err error)
-	heard   func()
-	// end ends the informer.
-	end    context.CancelFunc
-	relays *sync.WaitGroup
-	// cut is the time between two streamed lists that did not come to an end.
-	cut wait.Backoff
+	observe   func(verb string, err error) // called with the outcome of each request
+	heard     func()                       // called for each event
+	end       context.CancelFunc           // ends the informer
+	relays    *sync.WaitGroup
+	// incomplete is the time between two streamed lists that end early.
+	incomplete wait.Backoff
 }
 
 // Resource implements metadata.Interface.
@@ -39,21 +37,21 @@ func (c *client) Resource(schema.GroupVersionResource) metadata.Getter { return 
 // Namespace implements metadata.Getter.
 func (c *client) Namespace(string) metadata.ResourceInterface { return c }
 
-// IsWatchListSemanticsUnSupported is how client-go asks whether it can have the
-// list as the beginning of a watch.
+// IsWatchListSemanticsUnSupported tells client-go whether a watch can begin with
+// the list.
 func (c *client) IsWatchListSemanticsUnSupported() bool { return c.plainList }
 
 // List implements metadata.ResourceInterface. The reflector calls it only where
 // the server does not stream lists.
 func (c *client) List(ctx context.Context, o metav1.ListOptions) (*metav1.PartialObjectMetadataList, error) {
 	if o.ResourceVersion == "0" && c.notBefore != "" {
-		// Any version, as an informer asks for at its start, may be older than
-		// what an earlier informer saw. A page at a time would be read from etcd.
+		// An informer starts with any version, which may be older than what an
+		// earlier informer saw. Pages would be read from etcd.
 		o.ResourceVersion, o.Limit = c.notBefore, 0
 	}
 	var list *metav1.PartialObjectMetadataList
 	observe := func(err error) {
-		if err != nil { // else the watch that follows is what counts
+		if err != nil { // otherwise the watch that follows counts
 			c.observe("list", err)
 		}
 	}
@@ -64,16 +62,16 @@ func (c *client) List(ctx context.Context, o metav1.ListOptions) (*metav1.Partia
 	return list, err
 }
 
-// answerTimeout is how long a WATCH may take until the server answers: it does
-// so before the first event.
-const answerTimeout = 30 * time.Second
+// responseTimeout is how long the response to a WATCH may take to begin, which it
+// does before the first event.
+const responseTimeout = 30 * time.Second
 
 // Watch implements metadata.ResourceInterface.
 func (c *client) Watch(ctx context.Context, o metav1.ListOptions) (apiwatch.Interface, error) {
 	listing := o.SendInitialEvents != nil && *o.SendInitialEvents
 	observe := func(err error) {
-		// A watch that begins with a list is up when that is in. A server that
-		// cannot stream one rejects it, and is asked for a plain one then.
+		// A watch that begins with a list is up when the list is complete. A
+		// server that cannot stream lists rejects it, and gets a LIST instead.
 		if !listing || isRefused(err) || isUnavailable(err) {
 			c.observe("watch", err)
 		}
@@ -83,7 +81,7 @@ func (c *client) Watch(ctx context.Context, o metav1.ListOptions) (apiwatch.Inte
 	err := c.retries.do(ctx, observe, func() (err error) {
 		var attempt context.Context
 		attempt, cancel = context.WithCancel(ctx)
-		late := time.AfterFunc(answerTimeout, cancel)
+		late := time.AfterFunc(responseTimeout, cancel)
 		if w, err = c.ResourceInterface.Watch(attempt, o); err != nil {
 			cancel()
 		} else if !late.Stop() {
@@ -93,7 +91,7 @@ func (c *client) Watch(ctx context.Context, o metav1.ListOptions) (apiwatch.Inte
 		return err
 	})
 	if err != nil {
-		if w != nil { // it began as the informer ended
+		if w != nil { // it began when the informer ended
 			w.Stop()
 		}
 		if !listing {
@@ -154,14 +152,14 @@ func (c *client) relay(w apiwatch.Interface, to chan<- apiwatch.Event, stopped <
 	}
 }
 
-// minWatch is how long a watch lasts at least, from the end of its list. One
-// that lasted less than a second and told nothing is an error to the reflector,
-// which waits for up to a minute then, and lists anew.
+// minWatch is the least time that a watch takes, from the end of its list. One
+// that ends within a second without an event is an error to the reflector, which
+// then waits for up to a minute, and lists again.
 const minWatch = 1500 * time.Millisecond
 
-// ended observes how a watch ended, and returns for how long to keep that from
-// the reflector: the server ends each watch after some minutes, but not before
-// its list is in.
+// ended observes how a watch ended, and returns for how long to hide that from
+// the reflector. The server ends each watch after some minutes, but never before
+// its list is complete.
 func (c *client) ended(last apiwatch.Event, lasted time.Duration, passed int, listing bool) time.Duration {
 	early := listing || passed == 0 && lasted < minWatch
 	switch {
@@ -171,8 +169,8 @@ func (c *client) ended(last apiwatch.Event, lasted time.Duration, passed int, li
 		c.observe("watch", fmt.Errorf("%w after %s", errEndedEarly, lasted.Round(time.Millisecond)))
 	}
 	switch {
-	case listing: // the reflector would ask for it again at once
-		return c.cut.Step()
+	case listing: // the reflector would try again at once
+		return c.incomplete.Step()
 	case early:
 		return minWatch - lasted
 	}
@@ -181,9 +179,9 @@ func (c *client) ended(last apiwatch.Event, lasted time.Duration, passed int, li
 
 var errEndedEarly = errors.New("the server ended it")
 
-// isConnectionLost reports whether an event is client-go's own, which says that
-// it cannot read the stream any more. The reflector would list anew; but the
-// watch can be resumed.
+// isConnectionLost reports whether an event is client-go's own, for a stream that
+// it cannot read any more. The reflector would list again, but the watch can be
+// resumed.
 func isConnectionLost(e apiwatch.Event) bool {
 	return e.Type == apiwatch.Error && apierrors.HasStatusCause(apierrors.FromObject(e.Object), "ClientWatchDecoding")
 }

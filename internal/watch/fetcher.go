@@ -43,20 +43,19 @@ func newFetcher(core rest.Interface, metrics *telemetry, log *slog.Logger) *fetc
 	return &fetcher{core: core, metrics: metrics, log: log, rereads: newRereads(), failures: make(map[release.Key]release.Failure)}
 }
 
-// fetch reads the payload of a release's newest revision. It returns nil if
-// there is none, because the record is gone or may not be read, and an error if
-// it is to be tried again. If it turns out that payloads of this namespace may
-// be read again, allowed are the releases that have been waiting for that.
+// fetch reads the payload of a release's newest revision. It returns nil if there
+// is none, because the record is gone or may not be read; delay is then when to
+// try again, 0 for never. An error means that it may succeed at any time.
 //
 // A failure ends here: it is counted, and logged once.
-func (f *fetcher) fetch(ctx context.Context, key release.Key, rev *release.Revision) (payload *release.Payload, allowed []release.Key, err error) {
+func (f *fetcher) fetch(ctx context.Context, key release.Key, rev *release.Revision) (payload *release.Payload, delay time.Duration, err error) {
 	g := group{rev.Storage, key.Namespace}
-	if f.forbidden.wait(g, key) {
-		return nil, nil, nil
+	if delay := f.forbidden.delay(g); delay > 0 {
+		return nil, delay, nil
 	}
 	p, err := f.get(ctx, key, rev)
 	if ctx.Err() != nil {
-		return nil, nil, nil
+		return nil, 0, nil
 	}
 	log := f.log.With("namespace", key.Namespace, "release", key.Name, "revision", rev.Number)
 	f.setFailure(key, nil)
@@ -65,25 +64,26 @@ func (f *fetcher) fetch(ctx context.Context, key release.Key, rev *release.Revis
 		if p.Problem != "" {
 			log.Warn("Cannot decode the payload; status and revision are still exposed", "object", rev.Object(key.Name), "reason", p.Problem)
 		}
-		return &p, f.forbidden.allow(g), nil
+		f.forbidden.allow(g)
+		return &p, 0, nil
 	case isGone(err): // the event that says so is on its way
-		return nil, nil, nil
+		return nil, 0, nil
 	case apierrors.IsForbidden(err):
-		if f.forbidden.forbid(g, key, failed(err)) {
+		delay, first := f.forbidden.forbid(g, failed(err))
+		if first {
 			log.Error("Cannot read payloads; status and revision are still exposed; grant the verb get, or run with --payload=never",
 				"verb", "get", "resource", rev.Storage, "err", err)
 		}
-		return nil, nil, nil
+		return nil, delay, nil
 	}
 	log.Warn("Cannot read the payload, will retry", "err", err)
 	f.setFailure(key, err)
-	return nil, nil, err
+	return nil, 0, err
 }
 
 // forget drops what is remembered of a release whose payload is not wanted.
 func (f *fetcher) forget(key release.Key) {
 	f.setFailure(key, nil)
-	f.forbidden.forget(key)
 	f.rereads.forget(key)
 }
 

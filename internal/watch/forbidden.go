@@ -18,120 +18,81 @@ type group struct {
 	namespace string
 }
 
-// forbidden holds the releases whose payload may not be read, by group. Only
-// one release of a group is tried now and then, so that a missing rule does not
-// cost a request per release, and a rule that is added is noticed. The zero
-// value is ready for use.
+// forbidden are the groups whose payloads may not be read. Only one release of
+// a group is tried now and then, so that a missing rule does not cost a request
+// per release, and a rule that is added is noticed. The zero value is ready for
+// use.
 type forbidden struct {
 	mu     sync.Mutex
-	groups map[group]*waiting // guarded by mu
+	groups map[group]*refusal // guarded by mu
 }
 
-// waiting is a group that is forbidden.
-type waiting struct {
-	keys    map[release.Key]struct{}
-	probe   release.Key     // the one to try, the zero Key if none
-	last    release.Failure // of the last try
+// refusal is what is known of a group that is forbidden.
+type refusal struct {
+	last    release.Failure
 	backoff wait.Backoff
 	next    time.Time // when to try again
 }
 
-// forbid marks a group as forbidden, and reports whether it was allowed before.
-func (f *forbidden) forbid(g group, key release.Key, last release.Failure) bool {
+// delay returns for how long a read has to wait because its group is forbidden.
+// If it is time to try again it returns 0, and all others wait for the outcome.
+func (f *forbidden) delay(g group) time.Duration {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	w, known := f.groups[g]
-	if !known {
+	r := f.groups[g]
+	if r == nil {
+		return 0
+	}
+	delay := time.Until(r.next)
+	if delay <= 0 {
+		r.next = time.Now().Add(fetchTimeout)
+	}
+	return max(delay, 0)
+}
+
+// forbid notes that a read was forbidden. It returns when to try again, and
+// whether the group was allowed before.
+func (f *forbidden) forbid(g group, last release.Failure) (delay time.Duration, first bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	r := f.groups[g]
+	if first = r == nil; first {
 		if f.groups == nil {
-			f.groups = make(map[group]*waiting)
+			f.groups = make(map[group]*refusal)
 		}
-		w = &waiting{keys: make(map[release.Key]struct{}), backoff: refusedBackoff()}
-		f.groups[g] = w
+		r = &refusal{backoff: refusedBackoff()}
+		f.groups[g] = r
 	}
-	w.keys[key] = struct{}{}
-	w.last = last
-	w.next = time.Now().Add(w.backoff.Step())
-	return !known
+	delay = r.backoff.Step()
+	r.last, r.next = last, time.Now().Add(delay)
+	return delay, first
 }
 
-// allow ends the waiting of a group, and returns the releases that waited.
-func (f *forbidden) allow(g group) []release.Key {
+// allow notes that a read succeeded.
+func (f *forbidden) allow(g group) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	w, known := f.groups[g]
-	if !known {
-		return nil
-	}
 	delete(f.groups, g)
-	return slices.Collect(maps.Keys(w.keys))
-}
-
-// wait reports whether a release has to wait because its group is forbidden.
-func (f *forbidden) wait(g group, key release.Key) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	w, known := f.groups[g]
-	if !known {
-		return false
-	}
-	if w.probe == key {
-		w.probe = release.Key{}
-		delete(w.keys, key)
-		return false
-	}
-	w.keys[key] = struct{}{}
-	return true
-}
-
-// forget drops a release that is gone, or whose payload is not wanted any more.
-func (f *forbidden) forget(key release.Key) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for _, storage := range []release.Storage{release.Secrets, release.ConfigMaps} {
-		if w, known := f.groups[group{storage, key.Namespace}]; known {
-			delete(w.keys, key)
-		}
-	}
-}
-
-// due picks one release of each group that is to be tried again, and drops the
-// groups without any.
-func (f *forbidden) due() []release.Key {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	var picked []release.Key
-	for g, w := range f.groups {
-		if len(w.keys) == 0 {
-			delete(f.groups, g)
-		}
-		if time.Now().Before(w.next) {
-			continue
-		}
-		for key := range w.keys { // any of them
-			w.probe = key
-			picked = append(picked, key)
-			break
-		}
-	}
-	return picked
 }
 
 // failure returns the last failure of a group, nil if it is allowed.
 func (f *forbidden) failure(g group) *release.Failure {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	w, known := f.groups[g]
-	if !known {
+	r := f.groups[g]
+	if r == nil {
 		return nil
 	}
-	last := w.last
+	last := r.last
 	return &last
 }
 
-// list returns the groups that are forbidden, by storage and namespace.
+// list returns the groups that are forbidden, by storage and namespace, without
+// those that have no release any more: nothing has been tried when it was time.
 func (f *forbidden) list() []group {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	maps.DeleteFunc(f.groups, func(_ group, r *refusal) bool { return time.Since(r.next) > time.Minute })
 	return slices.SortedFunc(maps.Keys(f.groups), func(x, y group) int {
 		return cmp.Or(-cmp.Compare(x.storage, y.storage), cmp.Compare(x.namespace, y.namespace))
 	})

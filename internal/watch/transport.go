@@ -13,20 +13,18 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// dialTimeout is how long a connection may take to open. A packet that was
-// dropped is sent again after a second, then after two more, then four: a new
-// attempt is sooner there than the fourth when the network is back.
+// dialTimeout is how long a connection may take to open. TCP sends a lost
+// packet again after 1, 2 and 4 seconds; a new attempt is sooner than the third
+// of these when the network is back.
 const dialTimeout = 3 * time.Second
 
 // Clients returns the two clients that Config wants.
 //
-// Payloads are read over HTTP/1.1. Over HTTP/2, whose flow control costs a
-// frame for every few kilobytes, the same reads take a quarter more CPU, and
-// they would share a connection with the watches.
-//
-// Requests are not limited on this side, since the server's priority and
-// fairness knows better, and answers are not compressed: that would cost the
-// server more than it saves anybody.
+// Payloads are read over HTTP/1.1: the flow control of HTTP/2 costs a frame for
+// every few kilobytes and a quarter more CPU, and the reads would share a
+// connection with the watches. There is no limit of requests per second, since
+// priority and fairness is up to the server, and no compression, which costs
+// the server more than it saves.
 func Clients(config *rest.Config) (metadata.Interface, rest.Interface, error) {
 	config = metadata.ConfigFor(config)
 	config.QPS = -1
@@ -34,13 +32,13 @@ func Clients(config *rest.Config) (metadata.Interface, rest.Interface, error) {
 	if config.Dial == nil {
 		config.Dial = (&net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}).DialContext
 	}
-	config.Wrap(func(base http.RoundTripper) http.RoundTripper { return newTransport(base) })
-	impatiently := rest.CopyConfig(config)
-	impatiently.Wrap(func(base http.RoundTripper) http.RoundTripper { return impatient{base} })
-	meta, err := metadata.NewForConfig(impatiently)
+	forMetadata := rest.CopyConfig(config)
+	forMetadata.Wrap(func(base http.RoundTripper) http.RoundTripper { return transport{base, true} })
+	meta, err := metadata.NewForConfig(forMetadata)
 	if err != nil {
 		return nil, nil, fmt.Errorf("metadata client for %s: %w", config.Host, err)
 	}
+	config.Wrap(func(base http.RoundTripper) http.RoundTripper { return transport{base, false} })
 	config.APIPath = "/api"
 	config.GroupVersion = &schema.GroupVersion{Version: "v1"}
 	config.NextProtos = []string{"http/1.1"}
@@ -51,51 +49,35 @@ func Clients(config *rest.Config) (metadata.Interface, rest.Interface, error) {
 	return meta, core, nil
 }
 
-// transport tells errors in words that client-go does not know. Those that it
-// knows, such as the end of a stream, a reset connection or a timeout, it tries
-// again by itself, ten times, a second apart, and returns a watch without any
-// event in the end: nobody would know for ten seconds that a watch is down, and
-// each of hundreds of watches would try for itself.
+// transport keeps client-go from retrying by itself. When a connection fails,
+// client-go tries ten times, a second apart, and then returns a watch without
+// events: nobody would know for ten seconds that a watch is down, and hundreds
+// of watches would retry at once. After a Retry-After it waits, too, and holds
+// one of the few places for requests meanwhile.
 type transport struct {
-	base  http.RoundTripper
-	words *strings.Replacer // for those that k8s.io/apimachinery/pkg/util/net knows
+	base http.RoundTripper
+	// noRetryAfter removes the header from responses.
+	noRetryAfter bool
 }
 
-func newTransport(base http.RoundTripper) transport {
-	return transport{base, strings.NewReplacer(
-		"connection reset by peer", "connection reset",
-		"use of closed network connection", "connection closed",
-		"http: can't write HTTP request on broken connection", "broken connection",
-		"http2: server sent GOAWAY and closed the connection", "http2: server sent GOAWAY",
-		"http2: client connection lost", "http2: connection lost",
-	)}
-}
-
-// RoundTrip implements http.RoundTripper.
+// RoundTrip implements http.RoundTripper. It replaces errors by others with a
+// text that k8s.io/apimachinery/pkg/util/net does not recognize.
 func (t transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	resp, err := t.base.RoundTrip(req)
 	if err != nil && req.Context().Err() == nil {
-		err = errors.New("no answer: " + t.words.Replace(err.Error()))
+		return nil, errors.New("no response: " + strings.NewReplacer(
+			"connection reset by peer", "connection reset",
+			"use of closed network connection", "connection closed",
+			"http: can't write HTTP request on broken connection", "broken connection",
+			"http2: server sent GOAWAY and closed the connection", "http2: server sent GOAWAY",
+			"http2: client connection lost", "http2: connection lost",
+		).Replace(err.Error()))
 	}
-	return resp, err
-}
-
-// WrappedRoundTripper implements net.RoundTripperWrapper of apimachinery.
-func (t transport) WrappedRoundTripper() http.RoundTripper { return t.base }
-
-// impatient takes away what has client-go wait and try again by itself after an
-// answer that says so, as transport does where there is no answer: it would
-// hold one of the few requests that may wait at once.
-type impatient struct{ base http.RoundTripper }
-
-// RoundTrip implements http.RoundTripper.
-func (t impatient) RoundTrip(req *http.Request) (*http.Response, error) {
-	resp, err := t.base.RoundTrip(req)
-	if err == nil && resp.StatusCode >= http.StatusTooManyRequests {
+	if err == nil && t.noRetryAfter && resp.StatusCode >= http.StatusTooManyRequests {
 		resp.Header.Del("Retry-After")
 	}
 	return resp, err
 }
 
 // WrappedRoundTripper implements net.RoundTripperWrapper of apimachinery.
-func (t impatient) WrappedRoundTripper() http.RoundTripper { return t.base }
+func (t transport) WrappedRoundTripper() http.RoundTripper { return t.base }

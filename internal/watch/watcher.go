@@ -10,7 +10,6 @@ import (
 	"maps"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -298,22 +297,11 @@ func (w *Watcher) publish(key release.Key) {
 func (w *Watcher) readPayloads(ctx context.Context, queue workqueue.TypedRateLimitingInterface[release.Key]) {
 	var running sync.WaitGroup
 	defer running.Wait()
-	defer queue.ShutDown()
 	for range w.cfg.FetchConcurrency {
 		running.Go(func() { w.work(ctx, queue) })
 	}
-	probe := time.NewTicker(refusedBackoff().Duration)
-	defer probe.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-probe.C:
-			for _, key := range w.fetcher.forbidden.due() {
-				queue.Add(key)
-			}
-		}
-	}
+	<-ctx.Done()
+	queue.ShutDown()
 }
 
 // work reads one payload after the other. It slows down while the API server
@@ -348,12 +336,12 @@ func (w *Watcher) readNewest(ctx context.Context, queue workqueue.TypedRateLimit
 		w.fetcher.forget(key)
 		return nil
 	}
-	payload, allowed, err := w.fetcher.fetch(ctx, key, rev)
+	payload, delay, err := w.fetcher.fetch(ctx, key, rev)
 	if payload != nil {
 		w.setPayload(key, rev, *payload)
 	}
-	for _, other := range allowed {
-		queue.Add(other)
+	if delay > 0 {
+		queue.AddAfter(key, delay)
 	}
 	if ctx.Err() == nil {
 		w.mu.Lock()
