@@ -54,7 +54,7 @@ func TestDocsAreCurrent(t *testing.T) {
 
 func flagTable() string {
 	var b strings.Builder
-	app, _ := newApp(&config{})
+	app := newApp(&config{})
 	b.WriteString("| flag | default | meaning |\n|---|---|---|\n")
 	for _, f := range app.Model().Flags {
 		if f.Hidden || f.Name == "help" || f.Name == "version" {

@@ -12,11 +12,13 @@ import (
 	"github.com/prometheus/common/promslog"
 	promslogflag "github.com/prometheus/common/promslog/flag"
 	"github.com/prometheus/common/version"
-	toolkit "github.com/prometheus/exporter-toolkit/web"
 	"github.com/prometheus/exporter-toolkit/web/kingpinflag"
 	"k8s.io/apimachinery/pkg/util/validation"
 
+	"github.com/helm-state-metrics/helm-state-metrics/internal/metrics"
 	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
+	"github.com/helm-state-metrics/helm-state-metrics/internal/watch"
+	"github.com/helm-state-metrics/helm-state-metrics/internal/web"
 )
 
 // The values of --payload.
@@ -29,35 +31,25 @@ const (
 // start any faster.
 const maxConcurrency = 64
 
-// config is what the flags say.
+// config is what the flags say, for each component.
 type config struct {
-	kubeconfig       string
-	namespaces       []string
-	deniedNamespaces []string
-	storages         []release.Storage
-	payload          string
-	fetchConcurrency int
-	releaseLabels    []string
-	allStatuses      bool
-	allow, deny      []*regexp.Regexp
-	web              *toolkit.FlagConfig
-	pprof            bool
-	log              promslog.Config
-}
+	kubeconfig string
+	payload    string
+	watch      watch.Config
+	metrics    metrics.Options
+	web        web.Config
+	log        promslog.Config
 
-// fetches returns how many payloads are read at once, 0 if none is ever read.
-func (c *config) fetches() int {
-	if c.payload == payloadNever {
-		return 0
-	}
-	return c.fetchConcurrency
+	// storages and concurrency are as given; complete puts them into watch.
+	storages    []string
+	concurrency string
 }
 
 // parseFlags returns nil without an error if the arguments ask for help or the
 // version, which it has then written to stdout.
 func parseFlags(args []string, stdout io.Writer) (*config, error) {
 	cfg := &config{}
-	app, g := newApp(cfg)
+	app := newApp(cfg)
 	app.UsageWriter(stdout).ErrorWriter(stdout)
 	answered := false
 	app.Terminate(func(int) { answered = true })
@@ -68,52 +60,44 @@ func parseFlags(args []string, stdout io.Writer) (*config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w; see --help", err)
 	}
-	return cfg, cfg.complete(g)
-}
-
-// given are the values of flags that kingpin cannot check, as they were given.
-type given struct {
-	storages, namespaces, deniedNamespaces, releaseLabels *[]string
-	allow, deny                                           *[]*regexp.Regexp
-	concurrency                                           *string
+	return cfg, cfg.complete()
 }
 
 // newApp declares the flags. docs/flags.md is generated from it.
-func newApp(cfg *config) (*kingpin.Application, given) {
+func newApp(cfg *config) *kingpin.Application {
 	app := kingpin.New("helm-state-metrics", "Exposes the state of Helm releases to Prometheus, from the metadata of their records.")
 	app.HelpFlag.Short('h')
 	app.Version(version.Print("helm-state-metrics"))
-	var g given
 	app.Flag("kubeconfig", "Path of a kubeconfig file. Default: $KUBECONFIG, then ~/.kube/config, then the cluster that the exporter runs in.").
 		PlaceHolder("FILE").StringVar(&cfg.kubeconfig)
-	g.namespaces = app.Flag("namespaces", "Namespace to watch, with namespaced requests only, so that Roles suffice. Repeatable, or separated by commas. Default: all, in one watch.").
-		PlaceHolder("NAME").Strings()
-	g.deniedNamespaces = app.Flag("namespaces-denylist", "Namespace to leave out. Repeatable, or separated by commas.").
-		PlaceHolder("NAME").Strings()
-	g.storages = app.Flag("storage", "Where Helm keeps its records: secrets, configmaps, or both, separated by a comma. If one release is in both, Secrets win.").
-		Default(string(release.Secrets)).Strings()
+	app.Flag("namespaces", "Namespace to watch, with namespaced requests only, so that Roles suffice. Repeatable, or separated by commas. Default: all, in one watch.").
+		PlaceHolder("NAME").StringsVar(&cfg.watch.Namespaces)
+	app.Flag("namespaces-denylist", "Namespace to leave out. Repeatable, or separated by commas.").
+		PlaceHolder("NAME").StringsVar(&cfg.watch.DeniedNamespaces)
+	app.Flag("storage", "Where Helm keeps its records: secrets, configmaps, or both, separated by a comma. If one release is in both, Secrets win.").
+		Default(string(release.Secrets)).StringsVar(&cfg.storages)
 	app.Flag("payload", "Whether to read the payload of each new revision, once (lazy), or none at all (never): then chart and versions are not known, and the verb get is not needed.").
 		Default(payloadLazy).EnumVar(&cfg.payload, payloadLazy, payloadNever)
-	g.concurrency = app.Flag("fetch.concurrency", fmt.Sprintf("How many payloads to read at once, at most %d.", maxConcurrency)).
-		Default("4").String()
-	g.releaseLabels = app.Flag("release-labels", "Key of a label of the records to expose in helm_release_labels. Repeatable, or separated by commas.").
-		PlaceHolder("NAME").Strings()
+	app.Flag("fetch.concurrency", fmt.Sprintf("How many payloads to read at once, at most %d.", maxConcurrency)).
+		Default("4").StringVar(&cfg.concurrency)
+	app.Flag("release-labels", "Key of a label of the records to expose in helm_release_labels. Repeatable, or separated by commas.").
+		PlaceHolder("NAME").StringsVar(&cfg.watch.ReleaseLabels)
 	app.Flag("metrics.all-statuses", "Expose a row of helm_release_status for every status that Helm knows, instead of helm_release_other_status.").
-		BoolVar(&cfg.allStatuses)
-	g.allow = app.Flag("metrics.allowlist", "Regular expression, anchored, for the names of the families about releases to expose. Repeatable. Default: all.").
-		PlaceHolder("REGEX").RegexpList()
-	g.deny = app.Flag("metrics.denylist", "Regular expression, anchored, for the names of the families about releases to leave out; what is left out costs nothing. Repeatable.").
-		PlaceHolder("REGEX").RegexpList()
-	cfg.web = kingpinflag.AddFlags(app, ":8080")
+		BoolVar(&cfg.metrics.AllStatuses)
+	app.Flag("metrics.allowlist", "Regular expression, anchored, for the names of the families about releases to expose. Repeatable. Default: all.").
+		PlaceHolder("REGEX").RegexpListVar(&cfg.metrics.Allow)
+	app.Flag("metrics.denylist", "Regular expression, anchored, for the names of the families about releases to leave out; what is left out costs nothing. Repeatable.").
+		PlaceHolder("REGEX").RegexpListVar(&cfg.metrics.Deny)
+	cfg.web.Listen = kingpinflag.AddFlags(app, ":8080")
 	app.Flag("web.enable-pprof", "Serve profiles under /debug/pprof/.").
-		BoolVar(&cfg.pprof)
+		BoolVar(&cfg.web.PProf)
 	promslogflag.AddFlags(app, &cfg.log)
 	for _, f := range app.Model().Flags {
 		if f.Name != "help" && f.Name != "version" {
 			app.GetFlag(f.Name).SetValue(named{f.Value, f.Name})
 		}
 	}
-	return app, g
+	return app
 }
 
 // named is the value of a flag. Its errors name the flag and what was given,
@@ -143,36 +127,41 @@ func (n named) IsCumulative() bool {
 	return ok && v.IsCumulative()
 }
 
-// complete checks the given values and sets the config to them.
-func (c *config) complete(g given) error {
-	c.namespaces, c.deniedNamespaces, c.releaseLabels = split(*g.namespaces), split(*g.deniedNamespaces), split(*g.releaseLabels)
-	c.allow, c.deny = anchored(*g.allow), anchored(*g.deny)
-	for _, s := range split(*g.storages) {
+// complete checks what kingpin cannot check.
+func (c *config) complete() (err error) {
+	w := &c.watch
+	w.Namespaces, w.DeniedNamespaces, w.ReleaseLabels = split(w.Namespaces), split(w.DeniedNamespaces), split(w.ReleaseLabels)
+	c.metrics.ReleaseLabels = w.ReleaseLabels
+	anchor(c.metrics.Allow)
+	anchor(c.metrics.Deny)
+	for _, s := range split(c.storages) {
+		w.Storages = append(w.Storages, release.Storage(s))
 		if s != string(release.Secrets) && s != string(release.ConfigMaps) {
 			return fmt.Errorf("--storage=%s: must be %s, %s or both", s, release.Secrets, release.ConfigMaps)
 		}
-		c.storages = append(c.storages, release.Storage(s))
 	}
-	if len(c.storages) == 0 {
+	if len(w.Storages) == 0 {
 		return fmt.Errorf("--storage is empty: must be %s, %s or both", release.Secrets, release.ConfigMaps)
 	}
-	var err error
-	if c.fetchConcurrency, err = strconv.Atoi(*g.concurrency); err != nil || c.fetchConcurrency < 1 || c.fetchConcurrency > maxConcurrency {
-		return fmt.Errorf("--fetch.concurrency=%s: must be a number between 1 and %d", *g.concurrency, maxConcurrency)
+	if w.FetchConcurrency, err = strconv.Atoi(c.concurrency); err != nil || w.FetchConcurrency < 1 || w.FetchConcurrency > maxConcurrency {
+		return fmt.Errorf("--fetch.concurrency=%s: must be a number between 1 and %d", c.concurrency, maxConcurrency)
 	}
-	for flag, names := range map[string][]string{"namespaces": c.namespaces, "namespaces-denylist": c.deniedNamespaces} {
+	if c.payload == payloadNever {
+		w.FetchConcurrency = 0
+	}
+	for flag, names := range map[string][]string{"namespaces": w.Namespaces, "namespaces-denylist": w.DeniedNamespaces} {
 		for _, name := range names {
 			if reasons := validation.IsDNS1123Label(name); len(reasons) > 0 {
 				return fmt.Errorf("--%s=%s: not a namespace name: %s", flag, name, strings.Join(reasons, "; "))
 			}
 		}
 	}
-	for _, name := range c.namespaces {
-		if slices.Contains(c.deniedNamespaces, name) {
+	for _, name := range w.Namespaces {
+		if slices.Contains(w.DeniedNamespaces, name) {
 			return fmt.Errorf("--namespaces and --namespaces-denylist both name %q; remove it from one", name)
 		}
 	}
-	for _, key := range c.releaseLabels {
+	for _, key := range w.ReleaseLabels {
 		if reasons := validation.IsQualifiedName(key); len(reasons) > 0 {
 			return fmt.Errorf("--release-labels=%s: not a label key: %s", key, strings.Join(reasons, "; "))
 		}
@@ -191,11 +180,9 @@ func split(values []string) []string {
 	return all
 }
 
-// anchored makes expressions match whole names, as in Prometheus.
-func anchored(expressions []*regexp.Regexp) []*regexp.Regexp {
-	var all []*regexp.Regexp
-	for _, r := range expressions {
-		all = append(all, regexp.MustCompile("^(?:"+r.String()+")$"))
+// anchor makes expressions match whole names, as in Prometheus.
+func anchor(expressions []*regexp.Regexp) {
+	for i, r := range expressions {
+		expressions[i] = regexp.MustCompile("^(?:" + r.String() + ")$")
 	}
-	return all
 }

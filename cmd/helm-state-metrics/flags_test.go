@@ -15,10 +15,10 @@ func TestListsTakeRepetitionAndCommas(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]string{"a", "b", "c"}, cfg.namespaces); diff != "" {
+	if diff := cmp.Diff([]string{"a", "b", "c"}, cfg.watch.Namespaces); diff != "" {
 		t.Errorf("namespaces (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff([]release.Storage{release.ConfigMaps, release.Secrets}, cfg.storages); diff != "" {
+	if diff := cmp.Diff([]release.Storage{release.ConfigMaps, release.Secrets}, cfg.watch.Storages); diff != "" {
 		t.Errorf("storages (-want +got):\n%s", diff)
 	}
 }
@@ -28,18 +28,18 @@ func TestDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]release.Storage{release.Secrets}, cfg.storages); diff != "" {
+	if diff := cmp.Diff([]release.Storage{release.Secrets}, cfg.watch.Storages); diff != "" {
 		t.Errorf("storages (-want +got):\n%s", diff)
 	}
-	if cfg.fetches() != 4 || len(cfg.namespaces) != 0 {
+	if cfg.watch.FetchConcurrency != 4 || len(cfg.watch.Namespaces) != 0 {
 		t.Errorf("got %+v", cfg)
 	}
 }
 
 func TestPayloadNeverMeansNoFetches(t *testing.T) {
 	cfg, err := parseFlags([]string{"--payload=never"}, nil)
-	if err != nil || cfg.fetches() != 0 {
-		t.Errorf("got %d fetches at once, err %v", cfg.fetches(), err)
+	if err != nil || cfg.watch.FetchConcurrency != 0 {
+		t.Errorf("got %d fetches at once, err %v", cfg.watch.FetchConcurrency, err)
 	}
 }
 

@@ -3,12 +3,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -20,6 +22,7 @@ import (
 	"github.com/prometheus/common/promslog"
 	"github.com/prometheus/common/version"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/klog/v2"
 
 	"github.com/helm-state-metrics/helm-state-metrics/internal/metrics"
@@ -30,7 +33,7 @@ import (
 func main() {
 	// Install the signal handler first.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // the second one ends the process at once
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	if err := start(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil {
 		// Errors of YAML have several lines.
 		fmt.Fprintln(os.Stderr, "helm-state-metrics:", strings.Join(strings.Fields(err.Error()), " "))
@@ -47,8 +50,15 @@ func start(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	cfg.log.Writer = stderr
 	logger := promslog.New(&cfg.log)
 	klog.SetSlogLogger(logger)
-	if err := setPings(); err != nil {
-		return err
+	// client-go notices a connection whose packets are lost within ten seconds:
+	// after five without a packet it pings, and five later it gives up. Its
+	// defaults, which only the environment changes, are 30 and 15.
+	for _, name := range []string{"HTTP2_READ_IDLE_TIMEOUT_SECONDS", "HTTP2_PING_TIMEOUT_SECONDS"} {
+		if os.Getenv(name) == "" {
+			if err := os.Setenv(name, "5"); err != nil {
+				return fmt.Errorf("set $%s: %w", name, err)
+			}
+		}
 	}
 	cluster, err := kubeconfig(cfg.kubeconfig)
 	if err != nil {
@@ -59,13 +69,15 @@ func start(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return err
 	}
 	if _, err := memlimit.Set(memlimit.WithRatio(0.9)); err != nil {
-		logger.Debug("No memory limit to adapt to", "err", err)
+		logger.Debug("There is no memory limit", "err", err)
 	}
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
+		// Half of Go's default. It costs 7% of the CPU of a start, and saves a
+		// tenth of the memory and more.
+		debug.SetGCPercent(50)
 	}
 	logger.Info("Starting helm-state-metrics", "version", version.Info(), "server", cluster.Host,
-		"storage", cfg.storages, "namespaces", cfg.namespaces, "payload", cfg.payload)
+		"storage", cfg.watch.Storages, "namespaces", cfg.watch.Namespaces, "payload", cfg.payload)
 
 	var group run.Group
 	group.Add(actor(ctx, watcher.Run))
@@ -73,84 +85,61 @@ func start(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	return group.Run()
 }
 
-// setPings has client-go notice a connection whose packets are dropped within
-// ten seconds: when nothing has been heard for five it asks, and gives up five
-// later. Its own settings, which the environment alone can change, are 30 and 15.
-func setPings() error {
-	for _, name := range []string{"HTTP2_READ_IDLE_TIMEOUT_SECONDS", "HTTP2_PING_TIMEOUT_SECONDS"} {
-		if _, set := os.LookupEnv(name); set {
-			continue
-		}
-		if err := os.Setenv(name, "5"); err != nil {
-			return fmt.Errorf("set $%s: %w", name, err)
-		}
-	}
-	return nil
-}
-
-// gcPercent is half of Go's default. Most of what is allocated is garbage at
-// once: to collect it twice as often costs 7% of the CPU of a start, and saves a
-// tenth of the memory and more.
-const gcPercent = 50
-
-// actor fits a function that runs until its context ends into a run group.
+// actor makes an actor of a run group from a function that runs until its
+// context ends.
 func actor(ctx context.Context, do func(context.Context) error) (execute func() error, interrupt func(error)) {
 	ctx, cancel := context.WithCancel(ctx)
 	return func() error { return do(ctx) }, func(error) { cancel() }
 }
 
-// wire builds the components and connects them. It starts nothing, but
-// listens.
+// wire builds the components and connects them. It starts nothing, but listens.
 func wire(cfg *config, cluster *rest.Config, registry *prometheus.Registry, logger *slog.Logger) (*watch.Watcher, *web.Server, error) {
-	families, err := metrics.Families(metrics.Options{
-		AllStatuses:   cfg.allStatuses,
-		ReleaseLabels: cfg.releaseLabels,
-		Allow:         cfg.allow,
-		Deny:          cfg.deny,
-	})
+	families, err := metrics.Families(cfg.metrics)
 	if err != nil {
 		return nil, nil, err
 	}
-	fetches := cfg.fetches()
+	w := cfg.watch
 	if !metrics.NeedPayloads(families) {
-		fetches = 0 // nothing would be exposed of them
+		w.FetchConcurrency = 0 // nothing would be exposed of them
 	}
-	store := metrics.NewStore(families, fetches > 0)
-	for _, c := range []prometheus.Collector{
-		store.Collector(),
-		collectors.NewGoCollector(),
-		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		versioncollector.NewCollector("helm_state_metrics"),
-	} {
-		if err := registry.Register(c); err != nil {
-			return nil, nil, fmt.Errorf("register telemetry: %w", err)
-		}
-	}
-	meta, core, err := watch.Clients(cluster)
-	if err != nil {
+	store := metrics.NewStore(families, w.FetchConcurrency > 0)
+	registry.MustRegister(store.Collector(), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		versioncollector.NewCollector("helm_state_metrics"))
+	w.Sink, w.Registerer, w.Logger = store, registry, logger
+	if w.Metadata, w.Core, err = watch.Clients(cluster); err != nil {
 		return nil, nil, err
 	}
-	watcher := watch.New(watch.Config{
-		Metadata:         meta,
-		Core:             core,
-		Storages:         cfg.storages,
-		Namespaces:       cfg.namespaces,
-		DeniedNamespaces: cfg.deniedNamespaces,
-		ReleaseLabels:    cfg.releaseLabels,
-		FetchConcurrency: fetches,
-		Sink:             store,
-		Registerer:       registry,
-		Logger:           logger,
-	})
-	server, err := web.Listen(web.Config{
-		Listen:        cfg.web,
-		Metrics:       metrics.NewHandler(store, registry),
-		Ready:         watcher.Ready,
-		Releases:      watcher,
-		ReadsPayloads: fetches > 0,
-		Version:       version.Version,
-		PProf:         cfg.pprof,
-		Logger:        logger,
-	})
+	watcher := watch.New(w)
+
+	s := cfg.web
+	s.Metrics, s.Ready, s.Releases = metrics.NewHandler(store, registry), watcher.Ready, watcher
+	s.ReadsPayloads, s.Version, s.Logger = w.FetchConcurrency > 0, version.Version, logger
+	server, err := web.Listen(s)
 	return watcher, server, err
+}
+
+// kubeconfig finds the cluster by the usual rules: the given file, then
+// $KUBECONFIG, then ~/.kube/config, then the cluster that this process runs in.
+func kubeconfig(path string) (*rest.Config, error) {
+	rules := clientcmd.NewDefaultClientConfigLoadingRules()
+	rules.ExplicitPath = path
+	// client-go takes a missing file of $KUBECONFIG for an empty one, and would
+	// use whatever cluster the other rules find.
+	env := os.Getenv(clientcmd.RecommendedConfigPathEnvVar)
+	exists := func(path string) bool {
+		_, err := os.Stat(path)
+		return err == nil
+	}
+	if path == "" && env != "" && !slices.ContainsFunc(rules.Precedence, exists) {
+		return nil, fmt.Errorf("kubeconfig: no file of $%s=%s exists", clientcmd.RecommendedConfigPathEnvVar, env)
+	}
+	cfg, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{}).ClientConfig()
+	if clientcmd.IsEmptyConfig(err) {
+		return nil, errors.New("kubeconfig: no cluster found; name one by --kubeconfig, $KUBECONFIG or ~/.kube/config, or run inside it")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("kubeconfig: %w", err)
+	}
+	cfg.UserAgent = "helm-state-metrics/" + version.Version
+	return cfg, nil
 }

@@ -62,50 +62,33 @@ func readHead(d *jsontext.Decoder) (release.Head, error) {
 }
 
 func readInfo(d *jsontext.Decoder, h *release.Head) error {
-	return objectOrNull(d, func(name string) error {
-		switch name {
-		case "first_deployed":
-			return readTime(d, &h.FirstDeployed)
-		case "last_deployed":
-			return readTime(d, &h.LastDeployed)
-		case "description":
-			return readDescription(d, &h.Description)
-		}
-		return d.SkipValue()
-	})
+	return fields{
+		"first_deployed": text(&h.FirstDeployed, parseTime),
+		"last_deployed":  text(&h.LastDeployed, parseTime),
+		"description":    text(&h.Description, shorten),
+	}.read(d)
 }
 
 // readChart reads a chart's metadata. If that completes the head it stops
 // there: what follows is large.
 func readChart(d *jsontext.Decoder, c *release.Chart, completes bool) error {
 	metadata := false
-	return objectOrNull(d, func(name string) error {
-		if name != "metadata" || metadata {
+	return fields{"metadata": func(d *jsontext.Decoder) error {
+		if metadata {
 			return d.SkipValue()
 		}
 		metadata = true
-		err := readMetadata(d, c)
+		err := fields{
+			"name":       text(&c.Name, refuseLong),
+			"version":    text(&c.Version, refuseLong),
+			"appVersion": text(&c.AppVersion, refuseLong),
+			"deprecated": func(d *jsontext.Decoder) error { return readBool(d, &c.Deprecated) },
+		}.read(d)
 		if err == nil && completes {
 			err = errFound
 		}
 		return err
-	})
-}
-
-func readMetadata(d *jsontext.Decoder, c *release.Chart) error {
-	return objectOrNull(d, func(name string) error {
-		switch name {
-		case "name":
-			return readText(d, &c.Name)
-		case "version":
-			return readText(d, &c.Version)
-		case "appVersion":
-			return readText(d, &c.AppVersion)
-		case "deprecated":
-			return readBool(d, &c.Deprecated)
-		}
-		return d.SkipValue()
-	})
+	}}.read(d)
 }
 
 // object reads an object. It calls member for each of its members, which reads
@@ -130,87 +113,6 @@ func object(d *jsontext.Decoder, member func(name string) error) error {
 	return err
 }
 
-func objectOrNull(d *jsontext.Decoder, member func(name string) error) error {
-	if d.PeekKind() == 'n' {
-		return d.SkipValue()
-	}
-	return object(d, member)
-}
-
-// readText reads a string. One that is too long is an error, since half of a
-// version would be a wrong one.
-func readText(d *jsontext.Decoder, v *string) error {
-	text, ok, err := stringOrNull(d)
-	if len(text) > maxText {
-		return Limit
-	}
-	if ok {
-		*v = text
-	}
-	return err
-}
-
-func readDescription(d *jsontext.Decoder, v *string) error {
-	text, ok, err := stringOrNull(d)
-	if len(text) > maxDescription {
-		cut := maxDescription - len(ellipsis)
-		for !utf8.RuneStart(text[cut]) {
-			cut--
-		}
-		text = text[:cut] + ellipsis
-	}
-	if ok {
-		*v = text
-	}
-	return err
-}
-
-// readTime reads a time in RFC 3339, or the empty string that Helm 3 writes for
-// none.
-func readTime(d *jsontext.Decoder, v *time.Time) error {
-	text, ok, err := stringOrNull(d)
-	if err != nil || !ok {
-		return err
-	}
-	var t time.Time
-	if text != "" && t.UnmarshalText([]byte(text)) != nil {
-		return JSON
-	}
-	*v = t.UTC()
-	return nil
-}
-
-func readBool(d *jsontext.Decoder, v *bool) error {
-	switch d.PeekKind() {
-	case 't', 'f':
-		token, err := d.ReadToken()
-		*v = err == nil && token.Bool()
-		return err
-	}
-	return skipNull(d)
-}
-
-// stringOrNull reads a string, or returns false for null, which leaves a field
-// as it is.
-func stringOrNull(d *jsontext.Decoder) (text string, ok bool, err error) {
-	if d.PeekKind() != '"' {
-		return "", false, skipNull(d)
-	}
-	token, err := d.ReadToken()
-	if err != nil {
-		return "", false, err
-	}
-	return token.String(), true, nil
-}
-
-// skipNull reads null; anything else is an error.
-func skipNull(d *jsontext.Decoder) error {
-	if err := expect(d, 'n'); err != nil {
-		return err
-	}
-	return d.SkipValue()
-}
-
 // expect returns an error unless the next value is of a kind.
 func expect(d *jsontext.Decoder, kind jsontext.Kind) error {
 	switch d.PeekKind() {
@@ -221,4 +123,83 @@ func expect(d *jsontext.Decoder, kind jsontext.Kind) error {
 		return err
 	}
 	return JSON
+}
+
+// fields are the members of an object to read, by name.
+type fields map[string]func(*jsontext.Decoder) error
+
+// read reads an object, or null, which has no members.
+func (f fields) read(d *jsontext.Decoder) error {
+	if d.PeekKind() == 'n' {
+		return d.SkipValue()
+	}
+	return object(d, func(name string) error {
+		if read := f[name]; read != nil {
+			return read(d)
+		}
+		return d.SkipValue()
+	})
+}
+
+// text returns what reads a string and parses it; null leaves the value as it
+// is.
+func text[T any](v *T, parse func(string) (T, error)) func(*jsontext.Decoder) error {
+	return func(d *jsontext.Decoder) error {
+		if d.PeekKind() == 'n' {
+			return d.SkipValue()
+		}
+		if err := expect(d, '"'); err != nil {
+			return err
+		}
+		token, err := d.ReadToken()
+		if err != nil {
+			return err
+		}
+		parsed, err := parse(token.String())
+		if err == nil {
+			*v = parsed
+		}
+		return err
+	}
+}
+
+// refuseLong refuses a long text: half of a version would be a wrong one.
+func refuseLong(s string) (string, error) {
+	if len(s) > maxText {
+		return "", Limit
+	}
+	return s, nil
+}
+
+// shorten cuts a long text.
+func shorten(s string) (string, error) {
+	if len(s) <= maxDescription {
+		return s, nil
+	}
+	end := maxDescription - len(ellipsis)
+	for !utf8.RuneStart(s[end]) {
+		end--
+	}
+	return s[:end] + ellipsis, nil
+}
+
+// parseTime parses RFC 3339, or the empty string that Helm 3 writes for no time.
+func parseTime(s string) (time.Time, error) {
+	var t time.Time
+	if s != "" && t.UnmarshalText([]byte(s)) != nil {
+		return t, JSON
+	}
+	return t.UTC(), nil
+}
+
+func readBool(d *jsontext.Decoder, v *bool) error {
+	switch d.PeekKind() {
+	case 'n':
+		return d.SkipValue()
+	case 't', 'f':
+		token, err := d.ReadToken()
+		*v = err == nil && token.Bool()
+		return err
+	}
+	return expect(d, 't')
 }

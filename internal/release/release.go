@@ -1,5 +1,5 @@
-// Package release holds the domain: what a Helm release is, as plain values
-// that every other room shares.
+// Package release has the values that all other packages share: what a Helm
+// release is.
 package release
 
 import (
@@ -11,8 +11,7 @@ import (
 	"time"
 )
 
-// Key identifies a release: the namespace its records are stored in, and its
-// name.
+// Key identifies a release by the namespace of its records and its name.
 type Key struct {
 	Namespace string
 	Name      string
@@ -25,23 +24,21 @@ func (k Key) Compare(o Key) int {
 	return cmp.Or(strings.Compare(k.Namespace, o.Namespace), strings.Compare(k.Name, o.Name))
 }
 
-// Storage is the kind of object that Helm keeps records in.
+// Storage is the kind of object that Helm keeps records in, as the name of its
+// resource.
 type Storage string
 
-// The storages that the Kubernetes API serves. Each is the name of its
-// resource.
+// The storages.
 const (
 	Secrets    Storage = "secrets"
 	ConfigMaps Storage = "configmaps"
 )
 
-// Release is what is known of one release at one moment. A Release is never
-// changed once it is published: each change makes a new one, and all readers
-// share it by pointer.
+// Release is what is known of one release at one moment. It is immutable, and
+// shared by pointer: each change makes a new one.
 type Release struct {
 	Key
-	// Newest is the revision with the highest number: the one that is shown.
-	// It is shared and immutable too.
+	// Newest is the revision with the highest number, which is shown.
 	Newest *Revision
 	// Deployed is the number of the newest revision whose status is deployed,
 	// 0 if there is none.
@@ -49,43 +46,37 @@ type Release struct {
 	// Stored counts the stored revisions in Newest's storage, superseded ones
 	// included.
 	Stored int
-	// Shadowed counts the revisions that are not shown because the same release
-	// has records in a storage that wins.
+	// Shadowed counts those in a storage that is not shown, because Newest is in
+	// another one.
 	Shadowed int
-	// Payload is what the newest revision's payload told, nil until it has
-	// been read.
+	// Payload is that of Newest, nil until it has been read.
 	Payload *Payload
 }
 
-// Revision is one stored record of a release, as its metadata tells. There are
-// as many as Helm keeps, so it holds no text that can be derived.
+// Revision is one stored record of a release, without its payload. There can be
+// 100,000 of them, so it is small. It is immutable, too.
 type Revision struct {
-	// UID identifies the record. Uninstall and install make revision 1 again
-	// under another UID.
-	UID UID
-	// Number is the revision's number, at least 1.
-	Number int
-	// ResourceVersion is the record's version as last seen. All versions of one
-	// resource are in order, see the API reference of Kubernetes.
+	// UID identifies the record: an install after an uninstall makes another
+	// revision 1.
+	UID    UID
+	Number int // at least 1
+	// ResourceVersion is the record's last version. Those of one resource are in
+	// order, see "Resource versions" in the reference of the Kubernetes API.
 	ResourceVersion uint64
-	// Created is when the record was created: when the operation began.
-	Created Time
-	// Modified is the last write to the record by anyone.
-	Modified Time
-	Status   Status
-	// Storage says where the record is.
-	Storage Storage
-	// OddObject is the name of the record's object if it is not the one that
-	// Helm gives, see Object.
-	OddObject string
-	// Labels are the record's own labels, only for the keys asked for.
+	Created         Time // when the operation began
+	Modified        Time // the last write by anyone
+	Status          Status
+	Storage         Storage
+	// OtherObject is the name of the record's object if it is not ObjectName.
+	OtherObject string
+	// Labels are the record's own labels, only those to expose.
 	Labels map[string]string
 }
 
 // Object returns the name of the record's object.
 func (r *Revision) Object(release string) string {
-	if r.OddObject != "" {
-		return r.OddObject
+	if r.OtherObject != "" {
+		return r.OtherObject
 	}
 	return ObjectName(release, r.Number)
 }
@@ -98,8 +89,8 @@ func ObjectName(release string, number int) string {
 // UID is the UID of an object.
 type UID [16]byte
 
-// ParseUID reads a UID as Kubernetes writes it. Any other text, which no API
-// server writes, gets a UID of its own.
+// ParseUID parses a UID. A text that is not a UUID, which no API server writes,
+// gets a UID of its own, too.
 func ParseUID(s string) UID {
 	var uid UID
 	if len(s) == 36 && s[8] == '-' && s[13] == '-' && s[18] == '-' && s[23] == '-' {
@@ -112,8 +103,7 @@ func ParseUID(s string) UID {
 	return UID(sum[:len(uid)])
 }
 
-// Time is a moment in Unix seconds, which is as exactly as Kubernetes tells
-// it; 0 is unknown.
+// Time is in Unix seconds, as precise as in Kubernetes; 0 is unknown.
 type Time int64
 
 // TimeOf returns 0 for the zero time.
@@ -132,18 +122,18 @@ func (t Time) Time() time.Time {
 	return time.Unix(int64(t), 0).UTC()
 }
 
-// Payload is what one read of a revision's payload told.
+// Payload is what was read of a revision's payload.
 type Payload struct {
 	// Head is the zero value if Problem is set.
 	Head Head
 	// Bytes is the size of the payload as stored.
 	Bytes int
-	// Read is when it was read, and ResourceVersion the record's at that
-	// moment: Helm writes a record more than once.
+	// Read is when it was read, and ResourceVersion the record's version then:
+	// Helm writes a record more than once.
 	Read            time.Time
 	ResourceVersion uint64
-	// Problem is the reason why the payload could not be decoded, empty if it
-	// could: one of the reasons of package decode, or no_payload.
+	// Problem is why it could not be decoded, empty if it could: a reason of
+	// package decode, or no_payload.
 	Problem string
 }
 
@@ -167,20 +157,16 @@ func (r *Release) Head() (Head, bool) {
 func (r *Release) Chart() (Chart, bool) {
 	head, ok := r.Head()
 	if ok && head.Chart == (Chart{}) {
-		return Chart{Name: missing, Version: missing, AppVersion: missing}, true
+		return Chart{Name: "MISSING", Version: "MISSING", AppVersion: "MISSING"}, true
 	}
 	return head.Chart, ok
 }
 
-// missing stands for what a chart without metadata does not tell.
-const missing = "MISSING"
-
-// Head is what the first kilobytes of a payload tell. No other field of a
-// payload is ever kept.
+// Head is what is kept of a payload: fields from its first kilobytes.
 type Head struct {
 	FirstDeployed time.Time // zero if absent
 	LastDeployed  time.Time // zero if absent
-	Description   string    // may be cut, see package decode
+	Description   string    // may be cut, see decode.Decoder.Head
 	Chart         Chart
 }
 
@@ -190,4 +176,29 @@ type Chart struct {
 	Version    string
 	AppVersion string
 	Deprecated bool
+}
+
+// Status is a revision's status, in Helm's words. It may hold a word that
+// Helm does not know: labels can be edited by hand.
+type Status string
+
+// The statuses of Helm 3 and Helm 4.
+const (
+	Unknown         Status = "unknown"
+	Deployed        Status = "deployed"
+	Uninstalled     Status = "uninstalled"
+	Superseded      Status = "superseded"
+	Failed          Status = "failed"
+	Uninstalling    Status = "uninstalling"
+	PendingInstall  Status = "pending-install"
+	PendingUpgrade  Status = "pending-upgrade"
+	PendingRollback Status = "pending-rollback"
+)
+
+// Statuses returns every status, in alphabetical order.
+func Statuses() []Status {
+	return []Status{
+		Deployed, Failed, PendingInstall, PendingRollback, PendingUpgrade,
+		Superseded, Uninstalled, Uninstalling, Unknown,
+	}
 }

@@ -25,7 +25,7 @@ func TestParseUID(t *testing.T) {
 func TestObject(t *testing.T) {
 	for want, r := range map[string]release.Revision{
 		"sh.helm.release.v1.my.app.v12": {Number: 12},
-		"by-hand":                       {Number: 12, OddObject: "by-hand"},
+		"by-hand":                       {Number: 12, OtherObject: "by-hand"},
 	} {
 		if got := r.Object("my.app"); got != want {
 			t.Errorf("got %q, want %q", got, want)

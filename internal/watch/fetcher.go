@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/singleflight"
+	"golang.org/x/time/rate"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/client-go/rest"
@@ -23,6 +25,10 @@ const (
 	retryMax = 5 * time.Second
 	// fetchTimeout bounds one GET, with its response.
 	fetchTimeout = 10 * time.Second
+	// rereadsPerSecond bounds the GETs that viewers of pages cause, and
+	// rereadTimeout how long a viewer waits for one.
+	rereadsPerSecond = 5
+	rereadTimeout    = 3 * time.Second
 )
 
 // fetcher reads and decodes payloads, and remembers which could not be read. It
@@ -33,19 +39,27 @@ type fetcher struct {
 	log       *slog.Logger
 	decoder   decode.Decoder
 	forbidden forbidden
-	rereads   *rereads
+	rereads   singleflight.Group // by release
+	limiter   *rate.Limiter      // of rereads
 
 	mu       sync.Mutex
 	failures map[release.Key]release.Failure // guarded by mu; the last one of each payload that is tried again
+	reread   map[release.Key]uint64          // guarded by mu; the resource version that was last read again, or tried
 }
 
 func newFetcher(core rest.Interface, metrics *telemetry, log *slog.Logger) *fetcher {
-	return &fetcher{core: core, metrics: metrics, log: log, rereads: newRereads(), failures: make(map[release.Key]release.Failure)}
+	return &fetcher{
+		core: core, metrics: metrics, log: log,
+		limiter:  rate.NewLimiter(rereadsPerSecond, 2*rereadsPerSecond),
+		failures: make(map[release.Key]release.Failure),
+		reread:   make(map[release.Key]uint64),
+	}
 }
 
-// fetch reads the payload of a release's newest revision. It returns nil if there
-// is none, because the record is gone or may not be read; delay is then when to
-// try again, 0 for never. An error means that it may succeed at any time.
+// fetch reads the payload of a release's newest revision. It returns nil if
+// there is none, because the record is gone or may not be read; delay is then
+// when to try again, 0 for never. An error means that it may succeed at any
+// time.
 //
 // A failure ends here: it is counted, and logged once.
 func (f *fetcher) fetch(ctx context.Context, key release.Key, rev *release.Revision) (payload *release.Payload, delay time.Duration, err error) {
@@ -81,10 +95,45 @@ func (f *fetcher) fetch(ctx context.Context, key release.Key, rev *release.Revis
 	return nil, 0, err
 }
 
+// get does the GET and counts it.
+func (f *fetcher) get(ctx context.Context, key release.Key, rev *release.Revision) (release.Payload, error) {
+	start := time.Now()
+	limited, cancel := context.WithTimeout(ctx, fetchTimeout)
+	defer cancel()
+	p, decoding, err := readPayload(limited, f.core, &f.decoder, key, rev)
+	if ctx.Err() != nil {
+		return release.Payload{}, ctx.Err()
+	}
+	f.metrics.fetched(p, time.Since(start), decoding, err)
+	if err == nil {
+		return p, nil
+	}
+	if client, ok := f.core.(*rest.RESTClient); ok && client.Client != nil && statusCode(err) == 0 && !isGone(err) {
+		// HTTP/1.1 has no ping, so each idle connection would run into its own
+		// timeout if the network between here and the API server dropped it.
+		utilnet.CloseIdleConnectionsFor(client.Client.Transport)
+	}
+	return release.Payload{}, fmt.Errorf("get %s %s/%s: %w", rev.Storage, key.Namespace, rev.Object(key.Name), err)
+}
+
+// mayReread reports whether a payload may be read again now, and this version
+// has not been tried before.
+func (f *fetcher) mayReread(key release.Key, version uint64) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.reread[key] == version || !f.limiter.Allow() {
+		return false
+	}
+	f.reread[key] = version
+	return true
+}
+
 // forget drops what is remembered of a release whose payload is not wanted.
 func (f *fetcher) forget(key release.Key) {
-	f.setFailure(key, nil)
-	f.rereads.forget(key)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.failures, key)
+	delete(f.reread, key)
 }
 
 // setFailure remembers why a payload could not be read; nil forgets it.
@@ -116,32 +165,4 @@ func (f *fetcher) failure(key release.Key, rev *release.Revision) *release.Failu
 func failed(err error) release.Failure {
 	text := err.Error()
 	return release.Failure{At: time.Now().UTC(), Error: strings.ToValidUTF8(text[:min(len(text), 512)], "")}
-}
-
-// get does the GET and counts it.
-func (f *fetcher) get(ctx context.Context, key release.Key, rev *release.Revision) (release.Payload, error) {
-	start := time.Now()
-	limited, cancel := context.WithTimeout(ctx, fetchTimeout)
-	defer cancel()
-	p, decoding, err := readPayload(limited, f.core, &f.decoder, key, rev)
-	if ctx.Err() != nil {
-		return release.Payload{}, ctx.Err()
-	}
-	f.metrics.fetched(p, time.Since(start), decoding, err)
-	if err == nil {
-		return p, nil
-	}
-	if statusCode(err) == 0 && !isGone(err) {
-		f.closeIdleConnections()
-	}
-	return release.Payload{}, fmt.Errorf("get %s %s/%s: %w", rev.Storage, key.Namespace, rev.Object(key.Name), err)
-}
-
-// closeIdleConnections makes the next GETs open new connections: HTTP/1.1 has
-// no ping, so each idle connection would run into its own timeout if the network
-// between here and the API server has dropped it.
-func (f *fetcher) closeIdleConnections() {
-	if c, ok := f.core.(*rest.RESTClient); ok && c.Client != nil {
-		utilnet.CloseIdleConnectionsFor(c.Client.Transport)
-	}
 }

@@ -168,7 +168,7 @@ func same(a, b *release.Release) bool {
 	return a.Payload == b.Payload && a.Deployed == b.Deployed &&
 		a.Stored == b.Stored && a.Shadowed == b.Shadowed &&
 		x.UID == y.UID && x.Number == y.Number && x.Status == y.Status && x.Storage == y.Storage &&
-		x.ResourceVersion == y.ResourceVersion && x.OddObject == y.OddObject &&
+		x.ResourceVersion == y.ResourceVersion && x.OtherObject == y.OtherObject &&
 		x.Created == y.Created && x.Modified == y.Modified &&
 		maps.Equal(x.Labels, y.Labels)
 }

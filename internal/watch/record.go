@@ -108,7 +108,7 @@ func parseRecord(storage release.Storage, obj *metav1.PartialObjectMetadata, kee
 	r.release = unique.Make(release.Key{Namespace: obj.Namespace, Name: name})
 	r.revision.Number = number
 	if obj.Name != release.ObjectName(name, number) {
-		r.revision.OddObject = obj.Name
+		r.revision.OtherObject = obj.Name
 	}
 	return r
 }

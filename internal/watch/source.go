@@ -30,7 +30,7 @@ type source struct {
 	storage    release.Storage
 	namespace  string // "" for all
 	client     metadata.Interface
-	selectors  selectors
+	selectors  func(*metav1.ListOptions)
 	keepLabels []string
 	retries    *retries
 	metrics    *telemetry
@@ -66,14 +66,10 @@ func (s sourceState) isForbidden() bool { return s.forbidden > 1 }
 // either of which may be nil.
 type change struct{ was, is *record }
 
-// selectors exclude objects at the server. They select by nothing that can change
-// in the life of a record: a record that is not selected any more makes no more
-// events.
-type selectors struct{ labels, fields string }
-
 // selectorsFor returns the selectors for a storage. Metadata has no type, so only
-// the server can select Helm's Secrets.
-func selectorsFor(storage release.Storage, denied []string) selectors {
+// the server can select Helm's Secrets. Nothing that can change in the life of a
+// record is selected by: a record that is not selected any more makes no events.
+func selectorsFor(storage release.Storage, denied []string) func(*metav1.ListOptions) {
 	var terms []fields.Selector
 	if storage == release.Secrets {
 		terms = append(terms, fields.OneTermEqualSelector("type", secretType))
@@ -81,11 +77,8 @@ func selectorsFor(storage release.Storage, denied []string) selectors {
 	for _, namespace := range denied {
 		terms = append(terms, fields.OneTermNotEqualSelector("metadata.namespace", namespace))
 	}
-	return selectors{labels: "owner=helm", fields: fields.AndSelectors(terms...).String()}
-}
-
-func (s selectors) apply(o *metav1.ListOptions) {
-	o.LabelSelector, o.FieldSelector = s.labels, s.fields
+	selected := fields.AndSelectors(terms...).String()
+	return func(o *metav1.ListOptions) { o.LabelSelector, o.FieldSelector = "owner=helm", selected }
 }
 
 // run follows the records until the context ends. When a watch cannot be resumed,
@@ -143,7 +136,7 @@ func (s *source) follow(ctx context.Context, notBefore string) (version string, 
 		relays:     &running,
 		incomplete: wait.Backoff{Duration: minWatch, Cap: 30 * time.Second, Factor: 2, Jitter: 0.5, Steps: 8},
 	}
-	informer := metadatainformer.NewFilteredMetadataInformer(c, resourceOf(s.storage), s.namespace, 0, nil, s.selectors.apply).Informer()
+	informer := metadatainformer.NewFilteredMetadataInformer(c, resourceOf(s.storage), s.namespace, 0, nil, s.selectors).Informer()
 	if err := informer.SetTransform(toRecords(s.storage, s.keepLabels)); err != nil {
 		return "", fmt.Errorf("set transform: %w", err)
 	}

@@ -45,25 +45,42 @@ func newTelemetry(reg prometheus.Registerer, storages []release.Storage) *teleme
 	counters := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return auto.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
 	}
-	gauges := func(name, help string, labels ...string) *prometheus.GaugeVec {
-		return auto.NewGaugeVec(prometheus.GaugeOpts{Name: name, Help: help}, labels)
+	seeded := func(name, help, label string, values ...string) *prometheus.CounterVec {
+		v := counters(name, help, label)
+		for _, value := range values {
+			v.WithLabelValues(value)
+		}
+		return v
 	}
-	histogram := func(name, help string, first float64) prometheus.Histogram {
-		return auto.NewHistogram(prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets(first)})
+	decodeReasons := []string{reasonNoPayload}
+	for _, reason := range decode.Reasons() {
+		decodeReasons = append(decodeReasons, string(reason))
 	}
 	t := &telemetry{
 		events:      counters("helm_state_metrics_watch_events_total", "Watch events received, the initial list included.", "storage", "type"),
 		watchErrors: counters("helm_state_metrics_watch_errors_total", "LIST and WATCH requests that failed.", "storage", "reason"),
-		watchUp:     gauges("helm_state_metrics_watch_up", "Whether the watch of a storage is up (1) or not (0), by namespace; an empty namespace means all namespaces.", "namespace", "storage"),
-		lastEvent: gauges("helm_state_metrics_watch_last_event_timestamp_seconds",
-			"Unix time at which a watch began or received its last event, by namespace. API servers send a bookmark every minute or two, so a much older time means that what is exposed is stale.", "namespace", "storage"),
-		fallbacks:    counters("helm_state_metrics_records_mended_total", "Records seen whose label was missing or invalid, so that the object's name was used instead.", "label"),
-		skipped:      counters("helm_state_metrics_records_skipped_total", "Records seen that name no release or no revision, and are not exposed.", "reason"),
-		fetches:      counters("helm_state_metrics_payload_fetches_total", "GET requests for a payload.", "result"),
+		watchUp: auto.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "helm_state_metrics_watch_up",
+			Help: "Whether the watch of a storage is up (1) or not (0), by namespace; an empty namespace means all namespaces.",
+		}, []string{"namespace", "storage"}),
+		lastEvent: auto.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "helm_state_metrics_watch_last_event_timestamp_seconds",
+			Help: "Unix time at which a watch began or received its last event, by namespace. API servers send a bookmark every minute or two, so a much older time means that what is exposed is stale.",
+		}, []string{"namespace", "storage"}),
+		fallbacks: seeded("helm_state_metrics_records_mended_total", "Records seen whose label was missing or invalid, so that the object's name was used instead.",
+			"label", (noNameLabel | noVersionLabel).names()...),
+		skipped:      seeded("helm_state_metrics_records_skipped_total", "Records seen that name no release or no revision, and are not exposed.", "reason", skippedReason),
+		fetches:      seeded("helm_state_metrics_payload_fetches_total", "GET requests for a payload.", "result", fetchOK, fetchNotFound, fetchForbidden, fetchError),
 		payloadBytes: auto.NewCounter(prometheus.CounterOpts{Name: "helm_state_metrics_payload_bytes_total", Help: "Bytes of the payloads that were read, as stored."}),
-		fetchTime:    histogram("helm_state_metrics_payload_fetch_seconds", "Time of a GET request for a payload, without decoding.", 0.001),
-		decodeErrors: counters("helm_state_metrics_decode_errors_total", "Payloads that could not be decoded.", "reason"),
-		decodeTime:   histogram("helm_state_metrics_decode_seconds", "Time of decoding the head of a payload, including the wait for what follows its first 4 KB.", 0.00001),
+		fetchTime: auto.NewHistogram(prometheus.HistogramOpts{
+			Name: "helm_state_metrics_payload_fetch_seconds", Buckets: buckets(0.001),
+			Help: "Time of a GET request for a payload, without decoding.",
+		}),
+		decodeErrors: seeded("helm_state_metrics_decode_errors_total", "Payloads that could not be decoded.", "reason", decodeReasons...),
+		decodeTime: auto.NewHistogram(prometheus.HistogramOpts{
+			Name: "helm_state_metrics_decode_seconds", Buckets: buckets(0.00001),
+			Help: "Time of decoding the head of a payload, including the wait for what follows its first 4 KB.",
+		}),
 	}
 	for _, storage := range storages {
 		for _, event := range []string{eventAdd, eventUpdate, eventDelete} {
@@ -73,17 +90,6 @@ func newTelemetry(reg prometheus.Registerer, storages []release.Storage) *teleme
 			t.watchErrors.WithLabelValues(string(storage), reason)
 		}
 	}
-	for _, label := range (noNameLabel | noVersionLabel).names() {
-		t.fallbacks.WithLabelValues(label)
-	}
-	t.skipped.WithLabelValues(skippedReason)
-	for _, result := range []string{fetchOK, fetchNotFound, fetchForbidden, fetchError} {
-		t.fetches.WithLabelValues(result)
-	}
-	for _, reason := range decode.Reasons() {
-		t.decodeErrors.WithLabelValues(string(reason))
-	}
-	t.decodeErrors.WithLabelValues(reasonNoPayload)
 	return t
 }
 

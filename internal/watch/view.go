@@ -2,6 +2,7 @@ package watch
 
 import (
 	"context"
+	"fmt"
 	"slices"
 
 	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
@@ -102,4 +103,46 @@ func (w *Watcher) Problems() []release.Problem {
 		problems = append(problems, release.Problem{Kind: release.PayloadsForbidden, Storage: g.storage, Namespace: g.namespace})
 	}
 	return problems
+}
+
+// reread reads the payload of a release again if its record was written since:
+// Helm creates a record when an operation begins, and writes the outcome into it
+// at the end. Whoever asks for the same release meanwhile waits for the same GET.
+func (w *Watcher) reread(ctx context.Context, key release.Key) {
+	if w.fetcher == nil || w.outdated(key) == nil {
+		return
+	}
+	_, _, _ = w.fetcher.rereads.Do(key.String(), func() (any, error) {
+		rev := w.outdated(key)
+		if rev == nil || !w.fetcher.mayReread(key, rev.ResourceVersion) {
+			return nil, nil
+		}
+		// If the first viewer goes away, the others still wait.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rereadTimeout)
+		defer cancel()
+		payload, err := w.fetcher.get(ctx, key, rev)
+		if isUnavailable(err) {
+			w.fetcher.forget(key)
+		}
+		if payload.Problem != "" {
+			err = fmt.Errorf("the payload cannot be decoded any more: %s", payload.Problem)
+		}
+		w.fetcher.setFailure(key, err)
+		if err == nil { // otherwise the earlier values stay true
+			w.setPayload(key, rev, payload)
+		}
+		return nil, nil
+	})
+}
+
+// outdated returns the newest revision of a release if its record was written
+// since its payload was read, otherwise nil.
+func (w *Watcher) outdated(key release.Key) *release.Revision {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	r := w.index.Get(key)
+	if r == nil || !r.Outdated() {
+		return nil
+	}
+	return r.Newest
 }

@@ -59,18 +59,11 @@ type header struct {
 
 // row is a release in the table.
 type row struct {
-	Key         release.Key
-	Status      release.Status
-	Revision    int
-	Deployed    int // 0 if none
-	Chart       release.Chart
-	Head        headState
-	Problem     string
-	Updated     time.Time
-	UpdatedText string
-	UpdatedAgo  string
-	Size        string
-	Large       bool
+	*release.Release
+	Chart   release.Chart
+	State   headState
+	Updated time.Time
+	AsOf    time.Time
 }
 
 // serveOverview answers with the status page.
@@ -147,13 +140,7 @@ func namespaces(all []*release.Release) []string {
 func (p *pages) row(r *release.Release, now time.Time) row {
 	chart, _ := r.Chart()
 	head, _ := r.Head()
-	updated := head.LastDeployed
-	return row{
-		Key: r.Key, Status: r.Newest.Status, Revision: r.Newest.Number, Deployed: r.Deployed,
-		Chart: chart, Head: stateOfHead(r, p.reads), Problem: payload(r).Problem,
-		Updated: updated, UpdatedText: exact(updated), UpdatedAgo: ago(updated, now),
-		Size: size(payload(r).Bytes), Large: isLarge(payload(r).Bytes),
-	}
+	return row{r, chart, stateOfHead(r, p.reads), head.LastDeployed, now}
 }
 
 // params are the parameters of a page's URL.

@@ -40,7 +40,7 @@ type pages struct {
 }
 
 func newPages(cfg Config) (*pages, error) {
-	html, err := template.ParseFS(files, "templates/*.html")
+	html, err := template.New("").Funcs(template.FuncMap{"exact": exact, "ago": ago, "size": size, "isLarge": isLarge, "percent": percent}).ParseFS(files, "templates/*.html")
 	if err != nil {
 		return nil, fmt.Errorf("templates: %w", err)
 	}
@@ -68,17 +68,8 @@ const rootOfRelease = "../../"
 type detail struct {
 	frame
 	row
-	Shown     *release.Release
-	Outdated  bool
 	Notes     []string
-	Revisions []revisionRow
-	Percent   string // of the payload limit
-}
-
-// revisionRow is one stored revision.
-type revisionRow struct {
-	*release.Revision
-	CreatedText, ModifiedText, ModifiedAgo string
+	Revisions []*release.Revision
 }
 
 // serveRelease answers with the page of one release.
@@ -94,14 +85,7 @@ func (p *pages) serveRelease(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	now := time.Now()
-	view := detail{
-		frame: p.frame(rootOfRelease), row: p.row(d.Shown, now), Shown: d.Shown, Outdated: d.Shown.Outdated(),
-		Notes: notes(&d, p.reads, now), Percent: fmt.Sprintf("%.1f%%", float64(payload(d.Shown).Bytes)*100/payloadLimit),
-	}
-	for _, r := range d.Revisions {
-		view.Revisions = append(view.Revisions, revisionRow{r, exact(r.Created.Time()), exact(r.Modified.Time()), ago(r.Modified.Time(), now)})
-	}
-	p.render(w, http.StatusOK, "release.html", view)
+	p.render(w, http.StatusOK, "release.html", detail{p.frame(rootOfRelease), p.row(d.Shown, now), notes(&d, p.reads, now), d.Revisions})
 }
 
 func keyOf(req *http.Request) release.Key {
@@ -201,6 +185,9 @@ func size(n int) string {
 	}
 	return fmt.Sprintf("%.1f KiB", float64(n)/(1<<10))
 }
+
+// percent writes how much of the limit a payload takes.
+func percent(n int) string { return fmt.Sprintf("%.1f%%", float64(n)*100/payloadLimit) }
 
 // isLarge reports whether a payload is near the limit.
 func isLarge(n int) bool { return n > payloadLimit*8/10 }
