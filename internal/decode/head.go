@@ -32,26 +32,37 @@ func jsonOptions() []jsontext.Options {
 
 // readHead reads a release up to where both its info and its chart's metadata
 // have been read: with Helm's order of fields that is within the first
-// kilobytes.
+// kilobytes, in front of all that is large.
 func readHead(d *jsontext.Decoder) (release.Head, error) {
 	var h release.Head
 	info, chart := false, false
-	err := object(d, func(name string) (err error) {
-		switch {
-		case name == "info" && !info:
-			info = true
-			err = readInfo(d, &h)
-		case name == "chart" && !chart:
-			chart = true
-			err = readChart(d, &h.Chart, info)
-		default:
-			return d.SkipValue()
-		}
+	complete := func(err error) error {
 		if err == nil && info && chart {
-			err = errFound
+			return errFound
 		}
 		return err
-	})
+	}
+	err := expect(d, '{')
+	if err == nil {
+		err = fields{
+			"info": once(func(d *jsontext.Decoder) error {
+				info = true
+				return complete(fields{
+					"first_deployed": text(&h.FirstDeployed, parseTime),
+					"last_deployed":  text(&h.LastDeployed, parseTime),
+					"description":    text(&h.Description, shorten),
+				}.read(d))
+			}),
+			"chart": once(func(d *jsontext.Decoder) error {
+				err := fields{"metadata": once(func(d *jsontext.Decoder) error {
+					chart = true
+					return complete(readMetadata(d, &h.Chart))
+				})}.read(d)
+				chart = true
+				return complete(err)
+			}),
+		}.read(d)
+	}
 	switch {
 	case err == nil, errors.Is(err, errFound):
 		return h, nil
@@ -61,39 +72,23 @@ func readHead(d *jsontext.Decoder) (release.Head, error) {
 	return release.Head{}, err
 }
 
-func readInfo(d *jsontext.Decoder, h *release.Head) error {
+func readMetadata(d *jsontext.Decoder, c *release.Chart) error {
 	return fields{
-		"first_deployed": text(&h.FirstDeployed, parseTime),
-		"last_deployed":  text(&h.LastDeployed, parseTime),
-		"description":    text(&h.Description, shorten),
+		"name":       text(&c.Name, refuseLong),
+		"version":    text(&c.Version, refuseLong),
+		"appVersion": text(&c.AppVersion, refuseLong),
+		"deprecated": func(d *jsontext.Decoder) error { return readBool(d, &c.Deprecated) },
 	}.read(d)
 }
 
-// readChart reads a chart's metadata. If that completes the head it stops
-// there: what follows is large.
-func readChart(d *jsontext.Decoder, c *release.Chart, completes bool) error {
-	metadata := false
-	return fields{"metadata": func(d *jsontext.Decoder) error {
-		if metadata {
-			return d.SkipValue()
-		}
-		metadata = true
-		err := fields{
-			"name":       text(&c.Name, refuseLong),
-			"version":    text(&c.Version, refuseLong),
-			"appVersion": text(&c.AppVersion, refuseLong),
-			"deprecated": func(d *jsontext.Decoder) error { return readBool(d, &c.Deprecated) },
-		}.read(d)
-		if err == nil && completes {
-			err = errFound
-		}
-		return err
-	}}.read(d)
-}
+// fields are the members of an object to read, by name.
+type fields map[string]func(*jsontext.Decoder) error
 
-// object reads an object. It calls member for each of its members, which reads
-// the value.
-func object(d *jsontext.Decoder, member func(name string) error) error {
+// read reads an object, or null, which has no members.
+func (f fields) read(d *jsontext.Decoder) error {
+	if d.PeekKind() == 'n' {
+		return d.SkipValue()
+	}
 	if err := expect(d, '{'); err != nil {
 		return err
 	}
@@ -105,12 +100,29 @@ func object(d *jsontext.Decoder, member func(name string) error) error {
 		if err != nil {
 			return err
 		}
-		if err := member(name.String()); err != nil {
+		if read := f[name.String()]; read != nil {
+			err = read(d)
+		} else {
+			err = d.SkipValue()
+		}
+		if err != nil {
 			return err
 		}
 	}
 	_, err := d.ReadToken() // the end of the object, or an error
 	return err
+}
+
+// once skips all but the first value.
+func once(read func(*jsontext.Decoder) error) func(*jsontext.Decoder) error {
+	done := false
+	return func(d *jsontext.Decoder) error {
+		if done {
+			return d.SkipValue()
+		}
+		done = true
+		return read(d)
+	}
 }
 
 // expect returns an error unless the next value is of a kind.
@@ -123,22 +135,6 @@ func expect(d *jsontext.Decoder, kind jsontext.Kind) error {
 		return err
 	}
 	return JSON
-}
-
-// fields are the members of an object to read, by name.
-type fields map[string]func(*jsontext.Decoder) error
-
-// read reads an object, or null, which has no members.
-func (f fields) read(d *jsontext.Decoder) error {
-	if d.PeekKind() == 'n' {
-		return d.SkipValue()
-	}
-	return object(d, func(name string) error {
-		if read := f[name]; read != nil {
-			return read(d)
-		}
-		return d.SkipValue()
-	})
 }
 
 // text returns what reads a string and parses it; null leaves the value as it

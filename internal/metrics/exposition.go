@@ -1,10 +1,10 @@
 package metrics
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/binary"
 	"hash/crc32"
-	"io"
 	"slices"
 	"sync"
 
@@ -189,8 +189,8 @@ const gzipHeader = "\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 
 // writeGzip writes one gzip member: the chosen families, then the tail. One
 // member, because browsers and some clients stop after the first.
-func (e *exposition) writeGzip(w io.Writer, chosen []int, tail []byte) error {
-	if _, err := io.WriteString(w, gzipHeader); err != nil {
+func (e *exposition) writeGzip(w *bufio.Writer, chosen []int, tail []byte) error {
+	if _, err := w.WriteString(gzipHeader); err != nil {
 		return err
 	}
 	total := sumOf(nil)
@@ -211,30 +211,23 @@ func (e *exposition) writeGzip(w io.Writer, chosen []int, tail []byte) error {
 	return err
 }
 
-// writeText writes the text of the chosen families over the given releases,
-// then the tail. It holds 16 KB of the text at a time.
-func writeText(w io.Writer, families []Family, chosen []int, releases []*slots, namespaces []string, tail []byte) error {
-	const most = 16 << 10
-	text := make([]byte, 0, most+most/4)
+// writeText writes the text of the chosen families over the given releases, all if
+// no namespace is given, then the tail.
+func writeText(w *bufio.Writer, families []Family, chosen []int, releases []*slots, namespaces []string, tail []byte) error {
 	for _, i := range chosen {
-		text = appendHeader(text, &families[i])
+		if _, err := w.Write(appendHeader(w.AvailableBuffer(), &families[i])); err != nil {
+			return err
+		}
 		for _, block := range releases {
 			for _, r := range block {
 				if r == nil || len(namespaces) > 0 && !slices.Contains(namespaces, r.Namespace) {
 					continue
 				}
-				if text = families[i].append(text, r); len(text) < most {
-					continue
-				}
-				if _, err := w.Write(text); err != nil {
+				if _, err := w.Write(families[i].append(w.AvailableBuffer(), r)); err != nil {
 					return err
 				}
-				text = text[:0]
 			}
 		}
-	}
-	if _, err := w.Write(text); err != nil {
-		return err
 	}
 	_, err := w.Write(tail)
 	return err

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"fmt"
-	"io"
 	"net/http"
 	"slices"
 	"strconv"
@@ -93,13 +92,13 @@ func unavailable(w http.ResponseWriter, why string) {
 
 // prepare takes the snapshot for a response and returns what writes it, and
 // false until the initial lists have been delivered.
-func (h *Handler) prepare(chosen []int, namespaces []string, zipped bool) (write func(w io.Writer, tail []byte) error, ok bool) {
+func (h *Handler) prepare(chosen []int, namespaces []string, zipped bool) (write func(w *bufio.Writer, tail []byte) error, ok bool) {
 	if zipped && len(namespaces) == 0 {
 		e, ok := h.renderer.render()
-		return func(w io.Writer, tail []byte) error { return e.writeGzip(w, chosen, tail) }, ok
+		return func(w *bufio.Writer, tail []byte) error { return e.writeGzip(w, chosen, tail) }, ok
 	}
 	releases, ok := h.store.share()
-	return func(w io.Writer, tail []byte) error {
+	return func(w *bufio.Writer, tail []byte) error {
 		if !zipped {
 			return writeText(w, h.store.families, chosen, releases, namespaces, tail)
 		}

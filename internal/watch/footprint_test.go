@@ -73,7 +73,8 @@ func fed(b *testing.B, n int) (*Watcher, cache.Store, http.Handler) {
 		r := recordOf(obj)
 		w.setPayload(r.key(), &r.revision, payloadOf(i))
 	}
-	w.setSynced().ShutDown() // nothing reads from it
+	queue, _ := w.setSynced()
+	queue.ShutDown() // nothing reads from it
 	return w, store, metrics.NewHandler(sink, prometheus.NewRegistry())
 }
 

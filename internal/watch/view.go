@@ -109,11 +109,11 @@ func (w *Watcher) Problems() []release.Problem {
 // Helm creates a record when an operation begins, and writes the outcome into it
 // at the end. Whoever asks for the same release meanwhile waits for the same GET.
 func (w *Watcher) reread(ctx context.Context, key release.Key) {
-	if w.fetcher == nil || w.outdated(key) == nil {
+	if w.fetcher == nil || w.newestIf(key, (*release.Release).Outdated) == nil {
 		return
 	}
 	_, _, _ = w.fetcher.rereads.Do(key.String(), func() (any, error) {
-		rev := w.outdated(key)
+		rev := w.newestIf(key, (*release.Release).Outdated)
 		if rev == nil || !w.fetcher.mayReread(key, rev.ResourceVersion) {
 			return nil, nil
 		}
@@ -133,16 +133,4 @@ func (w *Watcher) reread(ctx context.Context, key release.Key) {
 		}
 		return nil, nil
 	})
-}
-
-// outdated returns the newest revision of a release if its record was written
-// since its payload was read, otherwise nil.
-func (w *Watcher) outdated(key release.Key) *release.Revision {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	r := w.index.Get(key)
-	if r == nil || !r.Outdated() {
-		return nil
-	}
-	return r.Newest
 }

@@ -128,7 +128,8 @@ func (w *Watcher) Run(ctx context.Context) error {
 			return cause(ctx)
 		}
 	}
-	queue := w.setSynced()
+	queue, releases := w.setSynced()
+	w.cfg.Logger.Info("Initial lists delivered", "releases", releases)
 	if queue != nil {
 		running.Go(func() { w.readPayloads(ctx, queue) })
 	}
@@ -166,27 +167,27 @@ func (w *Watcher) listed() bool {
 	return listed
 }
 
-// setSynced returns the queue of releases whose payload is to be read, nil if
-// payloads are never read. It is created only now: until the lists are in, the
+// setSynced returns the number of releases, and the queue of those whose payload
+// is to be read, nil if payloads are never read. The queue is created only now: until the lists are in, the
 // newest revision of a release may be unknown, and the payload of an older one
 // would be read for nothing.
-func (w *Watcher) setSynced() workqueue.TypedRateLimitingInterface[release.Key] {
+func (w *Watcher) setSynced() (queue workqueue.TypedRateLimitingInterface[release.Key], releases int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.synced = true
 	w.cfg.Sink.Synced()
 	if w.fetcher == nil {
-		return nil
+		return nil, len(w.index.entries)
 	}
 	w.queue = workqueue.NewTypedRateLimitingQueue(
 		workqueue.NewTypedItemExponentialFailureRateLimiter[release.Key](retryMin, retryMax))
 	for key, e := range w.index.entries {
-		w.untried[key] = struct{}{}
 		if e.shown.Payload == nil {
+			w.untried[key] = struct{}{}
 			w.queue.Add(key)
 		}
 	}
-	return w.queue
+	return w.queue, len(w.index.entries)
 }
 
 // Ready returns nil once the initial lists have been delivered and each payload
@@ -331,7 +332,7 @@ func (w *Watcher) work(ctx context.Context, queue workqueue.TypedRateLimitingInt
 // readNewest reads the payload of a release's newest revision, unless it has
 // been read. An error means that it is to be tried again.
 func (w *Watcher) readNewest(ctx context.Context, queue workqueue.TypedRateLimitingInterface[release.Key], key release.Key) error {
-	rev := w.unread(key)
+	rev := w.newestIf(key, func(r *release.Release) bool { return r.Payload == nil })
 	if rev == nil {
 		w.fetcher.forget(key)
 		return nil
@@ -351,16 +352,15 @@ func (w *Watcher) readNewest(ctx context.Context, queue workqueue.TypedRateLimit
 	return err
 }
 
-// unread returns the newest revision of a release if its payload is still to
-// be read, otherwise nil.
-func (w *Watcher) unread(key release.Key) *release.Revision {
+// newestIf returns the newest revision of a release if a condition holds for the
+// release, otherwise nil.
+func (w *Watcher) newestIf(key release.Key, condition func(*release.Release) bool) *release.Revision {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	r := w.index.Get(key)
-	if r == nil || r.Payload != nil {
-		return nil
+	if r := w.index.Get(key); r != nil && condition(r) {
+		return r.Newest
 	}
-	return r.Newest
+	return nil
 }
 
 func (w *Watcher) setPayload(key release.Key, read *release.Revision, p release.Payload) {
