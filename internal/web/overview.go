@@ -1,6 +1,7 @@
 package web
 
 import (
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -143,27 +144,20 @@ func (p *pages) row(r *release.Release, now time.Time) row {
 	return row{r, chart, stateOfHead(r, p.reads), head.LastDeployed, now}
 }
 
-// params are the parameters of a page's URL.
-type params url.Values
-
 // with returns the URL of the same page with one parameter changed, from its
 // first page on.
-func (p params) with(key string, values ...string) string {
-	changed := url.Values{}
-	for k, v := range p {
-		if k != "page" {
-			changed[k] = v
-		}
-	}
+func with(here url.Values, key string, values ...string) string {
+	changed := maps.Clone(here)
 	if changed[key] = values; len(values) == 0 {
 		delete(changed, key)
 	}
 	return "?" + changed.Encode()
 }
 
-// clean keeps the parameters that the page knows, without empty ones.
-func clean(given url.Values) params {
-	here := params{}
+// clean keeps the parameters of the page, without empty ones and the number of
+// the page.
+func clean(given url.Values) url.Values {
+	here := url.Values{}
 	for _, key := range []string{"namespace", "status", "chart", "q", "sort"} {
 		for _, value := range given[key] {
 			if value != "" {
@@ -176,7 +170,7 @@ func clean(given url.Values) params {
 
 // facets returns the statuses that there are releases of, or that are filtered
 // by.
-func facets(counts map[release.Status]int, q *query, here params) []facet {
+func facets(counts map[release.Status]int, q *query, here url.Values) []facet {
 	var all []facet
 	for _, status := range release.Statuses() {
 		on := slices.Contains(q.statuses, status)
@@ -192,22 +186,22 @@ func facets(counts map[release.Status]int, q *query, here params) []facet {
 		if !on {
 			then = append(then, string(status))
 		}
-		all = append(all, facet{status, counts[status], on, here.with("status", then...)})
+		all = append(all, facet{status, counts[status], on, with(here, "status", then...)})
 	}
 	return all
 }
 
 // headers returns the heads of all columns.
-func headers(o order, here params) []header {
+func headers(o order, here url.Values) []header {
 	var all []header
 	for _, c := range columns() {
-		h := header{Key: c.key, Title: c.title, URL: here.with("sort", c.key)}
+		h := header{Key: c.key, Title: c.title, URL: with(here, "sort", c.key)}
 		if c.key == o.key {
 			h.Sorted = "ascending"
 			if o.reverse {
 				h.Sorted = "descending"
 			} else {
-				h.URL = here.with("sort", "-"+c.key)
+				h.URL = with(here, "sort", "-"+c.key)
 			}
 		}
 		all = append(all, h)
@@ -217,7 +211,7 @@ func headers(o order, here params) []header {
 
 // paginate sets which of the matched releases are shown: those of the asked
 // page, or of the one that is nearest to it.
-func (v *overview) paginate(matched int, asked string, here params) {
+func (v *overview) paginate(matched int, asked string, here url.Values) {
 	page, err := strconv.Atoi(asked)
 	last := max((matched+pageSize-1)/pageSize, 1)
 	if err != nil {
@@ -226,7 +220,7 @@ func (v *overview) paginate(matched int, asked string, here params) {
 	page = min(max(page, 1), last)
 	v.Matched = matched
 	v.From, v.To = min((page-1)*pageSize+1, matched), min(page*pageSize, matched)
-	to := func(n int) string { return here.with("page", strconv.Itoa(n)) }
+	to := func(n int) string { return with(here, "page", strconv.Itoa(n)) }
 	if page > 1 {
 		v.First, v.Previous = to(1), to(page-1)
 	}

@@ -64,11 +64,9 @@ func parseQuery(v url.Values) (query, error) {
 // split returns the parts of lists, each once.
 func split(values []string) []string {
 	var all []string
-	for _, value := range values {
-		for part := range strings.SplitSeq(value, ",") {
-			if part = strings.TrimSpace(part); part != "" && !slices.Contains(all, part) {
-				all = append(all, part)
-			}
+	for part := range strings.SplitSeq(strings.Join(values, ","), ",") {
+		if part = strings.TrimSpace(part); part != "" && !slices.Contains(all, part) {
+			all = append(all, part)
 		}
 	}
 	return all
@@ -89,14 +87,9 @@ func (q *query) matches(r *release.Release) bool {
 	if q.chart != "" && q.chart != chart.Name {
 		return false
 	}
-	for _, word := range q.words {
-		if !slices.ContainsFunc([]string{r.Name, r.Namespace, chart.Name, chart.Version, chart.AppVersion}, func(s string) bool {
-			return strings.Contains(strings.ToLower(s), word)
-		}) {
-			return false
-		}
-	}
-	return true
+	// A word has no line feed, so that it cannot match across two of them.
+	text := strings.ToLower(strings.Join([]string{r.Name, r.Namespace, chart.Name, chart.Version, chart.AppVersion}, "\n"))
+	return !slices.ContainsFunc(q.words, func(word string) bool { return !strings.Contains(text, word) })
 }
 
 // wants reports whether the status of a release is selected.
