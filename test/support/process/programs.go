@@ -1,0 +1,87 @@
+package process
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"time"
+)
+
+// Root returns the absolute path of the repository: the closest directory above the working directory that has a
+// go.mod.
+func Root() string {
+	start, err := filepath.Abs(".")
+	if err != nil {
+		return "."
+	}
+	for dir := start; ; dir = filepath.Dir(dir) {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir
+		}
+		if dir == filepath.Dir(dir) {
+			return start
+		}
+	}
+}
+
+// Path returns the path of a program that make puts into bin/.
+func Path(program string) string {
+	path := filepath.Join(Root(), "bin", program)
+	// go test caches results, and runs a test again only if a file has changed that the test looked at itself.
+	_, _ = os.Stat(path)
+	return path
+}
+
+// Chart returns the path of a chart of test/charts.
+func Chart(name string) string { return filepath.Join(Root(), "test", "charts", name) }
+
+// Missing returns an error that names the programs that have not been built.
+func Missing(programs ...string) error {
+	var missing []error
+	for _, program := range programs {
+		if _, err := os.Stat(Path(program)); err != nil {
+			missing = append(missing, fmt.Errorf("bin/%s is missing: run `make build tools`", program))
+		}
+	}
+	return errors.Join(missing...)
+}
+
+// Client returns a command of helm3, helm4 or kubectl. The program keeps its files in home and ignores the settings of
+// the user, since its environment has nothing but HOME and KUBECONFIG.
+func Client(ctx context.Context, program, home, kubeconfig string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, Path(program), args...)
+	cmd.Env = []string{"HOME=" + home, "KUBECONFIG=" + kubeconfig}
+	return cmd
+}
+
+// clusterTimeout is a generous limit for the start of a control plane, which takes about five seconds.
+const clusterTimeout = 3 * time.Minute
+
+var ready = regexp.MustCompile(`^ready\n`)
+
+// StartCluster starts a control plane (see test/cluster) and returns when it is ready. Its data and the kubeconfig of
+// its administrator are in dir. A dir that was used before continues where it stopped. Env is added to the environment,
+// and flags are those of kube-apiserver.
+func StartCluster(ctx context.Context, dir string, env []string, flags ...string) (*Process, error) {
+	// With --with-parent the control plane ends by itself if this process is killed.
+	cmd := exec.Command(Path("cluster"), append([]string{"--dir", dir, "--with-parent", "--"}, flags...)...)
+	cmd.Env = append(os.Environ(), env...)
+	Detach(cmd)
+	p, err := Start(cmd)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, clusterTimeout)
+	defer cancel()
+	if _, err := p.AwaitLine(ctx, ready); err != nil {
+		return nil, errors.Join(err, p.Stop())
+	}
+	return p, nil
+}
+
+// Kubeconfig returns the path of the administrator's kubeconfig of the control plane in dir.
+func Kubeconfig(dir string) string { return filepath.Join(dir, "kubeconfig") }
