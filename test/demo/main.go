@@ -1,9 +1,7 @@
-//go:build unix
-
 // Command demo shows helm-state-metrics at work: it starts a control plane, installs releases of every kind with real
 // Helm 3 and Helm 4, runs the exporter against them, and removes all of it when it is interrupted.
 //
-// It is started by `make demo`, which builds the programs that it runs, and expects them in bin/ under the root.
+// `make demo` starts it, and builds the programs in bin/ that it runs.
 package main
 
 import (
@@ -13,23 +11,27 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/process"
 )
 
 func main() {
-	// SIGHUP comes when the terminal is closed and SIGPIPE when nobody reads our output any more; to die of either
-	// would leave a control plane behind.
+	// SIGHUP comes when the terminal is closed, and SIGPIPE when nobody reads the output any more. Without a handler
+	// either of them would end the demo and leave a control plane behind.
 	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
 	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	interrupted := ctx.Err() != nil
 	cancel()
 
 	switch {
-	case interrupted: // Every error from here on has the same cause: we were asked to end.
+	case interrupted: // The interrupt is also the cause of every error.
 		_, _ = fmt.Fprintln(os.Stdout, "demo ended")
 	case errors.Is(err, flag.ErrHelp):
 		os.Exit(2)
@@ -41,70 +43,65 @@ func main() {
 
 // demo holds what its steps share.
 type demo struct {
-	root    string // of the repository
-	dir     string // for all that is written, removed at the end
-	address string // the exporter's
+	dir     string // for everything that is written; removed at the end
+	address string // of the exporter
 	stdout  io.Writer
-
-	step  int
-	ended chan error // receives one error when a background process ends unasked
+	step    int
 }
 
-// steps is how many times run calls begin.
-const steps = 3
+const (
+	steps        = 3 // how many times run calls begin
+	startTimeout = 2 * time.Minute
+)
 
-// run does the whole demonstration and returns when ctx is done and nothing of it is left, or when a step has failed.
+// run does the whole demonstration. It returns when ctx is done or a step has failed, after it has removed everything.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err error) {
 	flags := flag.NewFlagSet("demo", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	root := flags.String("root", ".", "root of the repository")
 	port := flags.Int("port", 8080, "port of the exporter on the loopback interface")
-	check := flags.Bool("check", false, "do nothing but see whether the port is free")
+	check := flags.Bool("check", false, "only check that the port is free")
 	if err := flags.Parse(args); err != nil {
-		return flag.ErrHelp // Parse has already said what is wrong.
+		return flag.ErrHelp // Parse has already reported the error.
 	}
-	d := &demo{stdout: stdout, address: fmt.Sprintf("127.0.0.1:%d", *port), ended: make(chan error, 2)}
-	if d.root, err = filepath.Abs(*root); err != nil {
-		return err
-	}
-	// The exporter would notice too, but only after minutes may have been spent on all the rest.
+	d := &demo{stdout: stdout, address: fmt.Sprintf("127.0.0.1:%d", *port)}
+	// The exporter would notice too, but only after minutes may have been spent on everything else.
 	if err := portIsFree(d.address, *port); err != nil || *check {
 		return err
 	}
 	if d.dir, err = os.MkdirTemp("", "helm-state-metrics-demo-"); err != nil {
 		return err
 	}
-	defer func() {
-		if err := os.RemoveAll(d.dir); err != nil {
-			d.say("cannot clean up: %v", err)
-		}
-	}()
+	defer func() { err = errors.Join(err, os.RemoveAll(d.dir)) }()
 
-	stopCluster, err := d.startCluster(ctx)
+	d.begin("starting etcd and a Kubernetes API server (about 5 seconds)")
+	cluster, err := process.StartCluster(ctx, d.clusterDir(), nil)
 	if err != nil {
 		return err
 	}
-	defer stopCluster()
+	defer func() { err = errors.Join(err, cluster.Stop()) }()
+	d.say("      ready after %s", since(cluster.Began))
 	if err := d.installReleases(ctx); err != nil {
 		return err
 	}
-	stopExporter, err := d.startExporter(ctx)
+	exporter, err := d.startExporter(ctx)
 	if err != nil {
 		return err
 	}
-	defer stopExporter()
+	defer func() { err = errors.Join(err, exporter.Stop()) }()
 
 	d.printGuide()
 	select {
-	case err := <-d.ended:
-		return err
+	case <-cluster.Done():
+		return cluster.Failure()
+	case <-exporter.Done():
+		return exporter.Failure()
 	case <-ctx.Done():
 		d.say("\nending the exporter and the control plane")
 		return nil
 	}
 }
 
-// portIsFree tells whether the exporter will be able to listen.
+// portIsFree returns an error if the exporter will not be able to listen.
 func portIsFree(address string, port int) error {
 	listener, err := net.Listen("tcp", address)
 	if errors.Is(err, syscall.EADDRINUSE) {
@@ -116,6 +113,36 @@ func portIsFree(address string, port int) error {
 	return listener.Close()
 }
 
+// startExporter returns when the exporter has read every release.
+func (d *demo) startExporter(ctx context.Context) (*process.Process, error) {
+	d.begin("starting helm-state-metrics on %s", d.address)
+	cmd := exec.Command(process.Path("helm-state-metrics"), "--kubeconfig="+d.kubeconfig(), "--web.listen-address="+d.address)
+	process.Detach(cmd)
+	p, err := process.Start(cmd)
+	if err != nil {
+		return nil, err
+	}
+	limited, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	if err := p.Await(limited, 100*time.Millisecond, d.exporterIsReady); err != nil {
+		return nil, errors.Join(err, p.Stop())
+	}
+	d.say("      ready after %s", since(p.Began))
+	return p, nil
+}
+
+func (d *demo) exporterIsReady() error {
+	resp, err := http.Get("http://" + d.address + "/readyz")
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return errors.New(resp.Status)
+	}
+	return nil
+}
+
 // begin announces the next step.
 func (d *demo) begin(format string, args ...any) {
 	d.step++
@@ -124,11 +151,9 @@ func (d *demo) begin(format string, args ...any) {
 
 func (d *demo) say(format string, args ...any) { _, _ = fmt.Fprintf(d.stdout, format+"\n", args...) }
 
-// kubeconfig is the one of the control plane's administrator.
-func (d *demo) kubeconfig() string { return filepath.Join(d.dir, "cluster", "kubeconfig") }
+func (d *demo) clusterDir() string { return filepath.Join(d.dir, "cluster") }
 
-// program is the path of one of the programs that make has built.
-func (d *demo) program(name string) string { return filepath.Join(d.root, "bin", name) }
+func (d *demo) kubeconfig() string { return process.Kubeconfig(d.clusterDir()) }
 
 func (d *demo) printGuide() {
 	d.say(`
@@ -150,8 +175,8 @@ To change something and see it in the next scrape:
   unset KUBECONFIG
 
 Ctrl-C ends the demo and removes everything it started.`,
-		d.address, d.kubeconfig(), d.program("helm4"))
+		d.address, d.kubeconfig(), process.Path("helm4"))
 }
 
-// since is how long ago start was, for people.
+// since returns how long ago start was, rounded for people.
 func since(start time.Time) time.Duration { return time.Since(start).Round(100 * time.Millisecond) }

@@ -1,147 +1,97 @@
-//go:build unix
-
 package main
 
 import (
 	"context"
 	"fmt"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/process"
 )
 
-// installReleases fills the cluster with one release of every kind that is worth looking at.
+// installReleases installs one release of every kind that is worth looking at.
 func (d *demo) installReleases(ctx context.Context) error {
 	d.begin("installing releases with Helm 3 and Helm 4 (about 10 seconds)")
 	for _, r := range []struct {
-		what string
-		make func(context.Context) error
+		what  string
+		steps []string
 	}{
-		{"shop/storefront: healthy, upgraded three times", d.upgraded},
-		{"shop/my.app: healthy, with a dot in its name", func(ctx context.Context) error {
-			return d.helm(ctx, "helm4", "install", "my.app", "web", "shop")
+		{"shop/storefront: healthy, upgraded three times", []string{
+			"helm4 install storefront web -n shop --create-namespace",
+			"helm4 upgrade storefront web -n shop --set=greeting=hej",
+			"helm4 upgrade storefront web -n shop --set=greeting=hola",
+			"helm4 upgrade storefront web -n shop --set=greeting=ciao",
 		}},
-		{"legacy/wiki: healthy, by Helm 3", func(ctx context.Context) error {
-			return d.helm(ctx, "helm3", "install", "wiki", "web", "legacy")
+		{"shop/my.app: healthy, with a dot in its name", []string{"helm4 install my.app web -n shop"}},
+		{"legacy/wiki: healthy, by Helm 3", []string{"helm3 install wiki web -n legacy --create-namespace"}},
+		{"legacy/cache: healthy, its chart is deprecated", []string{"helm3 install cache deprecated -n legacy"}},
+		{"payments/ledger: the last upgrade failed, the revision before is still deployed", []string{
+			"helm4 install ledger web -n payments --create-namespace",
+			"helm4 upgrade ledger web -n payments " + broken,
 		}},
-		{"legacy/cache: healthy, its chart is deprecated", func(ctx context.Context) error {
-			return d.helm(ctx, "helm3", "install", "cache", "deprecated", "legacy")
-		}},
-		{"payments/ledger: the last upgrade failed, the revision before is still deployed", d.failedUpgrade},
-		{"payments/gateway: the first install failed", func(ctx context.Context) error {
-			return d.failing(ctx, "helm3", "install", "gateway", "web", "payments")
-		}},
-		{"staging/import: stuck in pending-install, its Helm was killed during a hook", func(ctx context.Context) error {
-			return d.stuck(ctx, "install", "import", "staging")
+		{"payments/gateway: the first install failed", []string{"helm3 install gateway web -n payments " + broken}},
+		{"staging/import: stuck in pending-install, its Helm was killed during a hook", []string{
+			"helm4 install import " + endless + " -n staging --create-namespace",
 		}},
 	} {
-		if err := r.make(ctx); err != nil {
-			return err
+		for _, step := range r.steps {
+			if err := d.helm(ctx, strings.Fields(step)); err != nil {
+				return err
+			}
 		}
 		d.say("      %s", r.what)
 	}
 	return nil
 }
 
-func (d *demo) upgraded(ctx context.Context) error {
-	if err := d.helm(ctx, "helm4", "install", "storefront", "web", "shop"); err != nil {
-		return err
+const (
+	broken  = "--set=broken=true" // makes charts render what the API server refuses
+	endless = "hook"              // a chart with a hook that never completes
+)
+
+// helm runs a command whose third argument names a chart. A command with broken has to fail, and one with endless is
+// killed during the hook.
+func (d *demo) helm(ctx context.Context, args []string) error {
+	program, release, chart := args[0], args[2], args[3]
+	line := strings.Join(args, " ")
+	args = append([]string{args[1], release, process.Chart(chart)}, args[4:]...)
+	if chart == endless {
+		return d.helmUntilPending(ctx, line, release, d.command(ctx, program, args...))
 	}
-	for _, greeting := range []string{"hej", "hola", "ciao"} {
-		if err := d.helm(ctx, "helm4", "upgrade", "storefront", "web", "shop", "--set=greeting="+greeting); err != nil {
-			return err
-		}
+	out, err := d.command(ctx, program, args...).CombinedOutput()
+	switch mustFail := strings.Contains(line, broken); {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil && !mustFail:
+		return fmt.Errorf("%s: %w\n%s", line, err, out)
+	case err == nil && mustFail:
+		return fmt.Errorf("%s should have failed", line)
 	}
 	return nil
 }
 
-func (d *demo) failedUpgrade(ctx context.Context) error {
-	if err := d.helm(ctx, "helm4", "install", "ledger", "web", "payments"); err != nil {
-		return err
-	}
-	return d.failing(ctx, "helm4", "upgrade", "ledger", "web", "payments")
-}
-
-// failing runs an operation that the API server refuses.
-func (d *demo) failing(ctx context.Context, program, verb, release, chart, namespace string) error {
-	err := d.helm(ctx, program, verb, release, chart, namespace, "--set=broken=true")
-	if ctx.Err() == nil && err == nil {
-		return fmt.Errorf("%s %s %s was meant to fail", program, verb, release)
-	}
-	return ctx.Err()
-}
-
-// stuck begins an operation whose hook never completes, and kills Helm as soon as it has recorded the release. Helm
-// marks the release as failed on any signal that it can catch.
-func (d *demo) stuck(ctx context.Context, verb, release, namespace string) error {
-	ctx, kill := context.WithCancel(ctx)
-	defer kill()
-	cmd := d.helmCommand(ctx, "helm4", verb, release, d.chart("hook"), "--namespace="+namespace, "--create-namespace")
-	if err := cmd.Start(); err != nil {
-		return err
-	}
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		_ = cmd.Wait()
-	}()
-
-	tick := time.NewTicker(200 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		out, err := d.helmCommand(ctx, "helm4", "status", release, "--namespace="+namespace).Output()
-		if err == nil && strings.Contains(string(out), "pending-") {
-			kill()
-			<-ended
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			<-ended
-			return ctx.Err()
-		case <-ended:
-			return fmt.Errorf("helm %s %s was meant to wait for ever: %s", verb, release, cmd.ProcessState)
-		case <-tick.C:
-		}
-	}
-}
-
-// helm installs or upgrades a release of a chart of test/charts.
-func (d *demo) helm(ctx context.Context, program, verb, release, chart, namespace string, flags ...string) error {
-	args := []string{verb, release, d.chart(chart), "--namespace=" + namespace}
-	if verb == "install" {
-		args = append(args, "--create-namespace")
-	}
-	out, err := d.helmCommand(ctx, program, append(args, flags...)...).CombinedOutput()
+// helmUntilPending starts a command that never ends, and kills Helm as soon as it has recorded the release. Helm would
+// catch any other signal and mark the release as failed.
+func (d *demo) helmUntilPending(ctx context.Context, line, release string, cmd *exec.Cmd) error {
+	p, err := process.Start(cmd)
 	if err != nil {
-		return fmt.Errorf("%s %s %s: %w\n%s", program, verb, release, err, out)
+		return err
 	}
-	return nil
+	defer p.Kill()
+	return p.Await(ctx, 200*time.Millisecond, func() error {
+		out, err := d.command(ctx, "helm4", "status", release, "--namespace=staging").Output()
+		if err == nil && !strings.Contains(string(out), "pending-") {
+			err = fmt.Errorf("%s has not recorded the release", line)
+		}
+		return err
+	})
 }
 
-// helmCommand prepares a Helm that keeps its files in the demo's directory and knows nothing of the user's settings.
-// Like the background processes it is out of the terminal's reach; ctx kills it.
-func (d *demo) helmCommand(ctx context.Context, program string, args ...string) *exec.Cmd {
-	home := filepath.Join(d.dir, "helm")
-	cmd := exec.CommandContext(ctx, d.program(program), args...)
-	cmd.SysProcAttr = ownGroup()
-	for _, setting := range os.Environ() {
-		if !strings.HasPrefix(setting, "HELM_") {
-			cmd.Env = append(cmd.Env, setting)
-		}
-	}
-	cmd.Env = append(cmd.Env,
-		"KUBECONFIG="+d.kubeconfig(),
-		"HELM_CACHE_HOME="+filepath.Join(home, "cache"),
-		"HELM_CONFIG_HOME="+filepath.Join(home, "config"),
-		"HELM_DATA_HOME="+filepath.Join(home, "data"),
-		// Where it remembers what the API server offers.
-		"KUBECACHEDIR="+filepath.Join(home, "kube"),
-	)
+// command returns a command of Helm that keeps its files in the demo's directory. ctx kills it, and Ctrl-C does not.
+func (d *demo) command(ctx context.Context, program string, args ...string) *exec.Cmd {
+	cmd := process.Client(ctx, program, filepath.Join(d.dir, "helm"), d.kubeconfig(), args...)
+	process.Detach(cmd)
 	return cmd
 }
-
-// chart is the path of a chart.
-func (d *demo) chart(name string) string { return filepath.Join(d.root, "test", "charts", name) }

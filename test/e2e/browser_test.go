@@ -19,18 +19,18 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// browser is a real one without a window. All that it complains about, and
-// each request that leaves for another host, fails the test.
+// browser is a real browser without a window. Every error and warning of its console, and every request to another
+// host, fails the test.
 type browser struct {
 	t   *testing.T
 	ctx context.Context
 
 	mu       sync.Mutex
-	hosts    []string // asked for something; guarded by mu
+	hosts    []string // that got requests; guarded by mu
 	problems []string // errors and warnings of the console; guarded by mu
 }
 
-// startBrowser starts Chromium; it ends with the test.
+// startBrowser starts Chromium, which ends with the test.
 func startBrowser(t *testing.T) *browser {
 	t.Helper()
 	path, err := exec.LookPath("chromium")
@@ -40,7 +40,7 @@ func startBrowser(t *testing.T) *browser {
 	require(t, "chromium", err)
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.ExecPath(path),
-		chromedp.NoSandbox, // which root cannot have
+		chromedp.NoSandbox, // The sandbox does not work for root.
 		chromedp.WindowSize(1280, 900),
 		chromedp.UserDataDir(t.TempDir()),
 	)
@@ -59,7 +59,7 @@ func startBrowser(t *testing.T) *browser {
 	return b
 }
 
-// in makes the rest of a subtest answer for what the browser does.
+// in attributes errors of the browser to a subtest until it ends.
 func (b *browser) in(t *testing.T) *browser {
 	t.Helper()
 	outer := b.t
@@ -68,7 +68,7 @@ func (b *browser) in(t *testing.T) *browser {
 	return b
 }
 
-// hear collects what a tab reports.
+// hear collects the events of a tab.
 func (b *browser) hear(event any) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -86,8 +86,7 @@ func (b *browser) hear(event any) {
 	}
 }
 
-// silent fails the test if the browser has complained, or asked another host
-// than that of the given URL.
+// silent fails the test if there was an error or a warning, or a request to another host than that of the given URL.
 func (b *browser) silent(base string) {
 	b.t.Helper()
 	b.mu.Lock()
@@ -100,7 +99,7 @@ func (b *browser) silent(base string) {
 	}
 }
 
-// do makes the browser do something, within patience.
+// do runs actions in the browser, within patience.
 func (b *browser) do(steps ...chromedp.Action[chromedp.Void]) {
 	b.t.Helper()
 	if _, err := try(b, chromedp.Steps(steps...)); err != nil {
@@ -130,7 +129,7 @@ func (b *browser) open(url string) {
 	b.do(chromedp.Navigate(url), chromedp.WaitReady(chromedp.CSS("footer")))
 }
 
-// value is what an expression in JavaScript gives.
+// value evaluates an expression in JavaScript.
 func value[T any](b *browser, expression string) T {
 	b.t.Helper()
 	got, err := try(b, chromedp.Evaluate[T](expression))
@@ -140,7 +139,7 @@ func value[T any](b *browser, expression string) T {
 	return got
 }
 
-// is waits until an expression gives what is wanted.
+// is waits until an expression has the wanted value.
 func (b *browser) is(expression, want string) {
 	b.t.Helper()
 	eventually(b.t, patience, func() error {
@@ -152,7 +151,7 @@ func (b *browser) is(expression, want string) {
 	})
 }
 
-// click clicks on a link and waits for the page behind it.
+// click clicks on a link and waits for the next page.
 func (b *browser) click(selector string) {
 	b.t.Helper()
 	limited, cancel := context.WithTimeout(b.ctx, patience)
@@ -171,13 +170,13 @@ func (b *browser) theme(name string) {
 	})
 }
 
-// scripts turns JavaScript of pages on or off.
+// scripts turns JavaScript on or off.
 func (b *browser) scripts(on bool) {
 	b.t.Helper()
 	tell(b, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: !on})
 }
 
-// tableOfReleases is what the status page lists, as an expression: each
-// release with its status and its newest revision.
+// tableOfReleases is an expression for what the status page lists: each release with its status and its newest
+// revision.
 const tableOfReleases = `[...document.querySelectorAll("tbody tr")].map(row =>
 	["name", "status", "revision"].map(c => row.querySelector(".c-" + c).textContent.trim()).join(" ")).join(", ")`

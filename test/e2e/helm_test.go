@@ -2,39 +2,27 @@ package e2e_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/process"
 )
 
 // helm is a Helm command line that works in one namespace.
 type helm struct {
 	version   string // the name of its program: helm3 or helm4
 	namespace string
-	driver    string // where it keeps its records, in Helm's word
-	env       []string
+	driver    string // where it keeps its records: "secret" or "configmap"
+	home      string // for its files
 }
 
-// newHelm returns a Helm that keeps its files to itself.
 func newHelm(t *testing.T, version, namespace, driver string) helm {
 	t.Helper()
-	return newHelmFrom(t, version, namespace, driver, filepath.Join(shared.dir, "kubeconfig"))
-}
-
-func newHelmFrom(t *testing.T, version, namespace, driver, kubeconfig string) helm {
-	t.Helper()
-	home := t.TempDir()
-	return helm{version: version, namespace: namespace, driver: driver, env: []string{
-		"KUBECONFIG=" + kubeconfig,
-		"HOME=" + home,
-		"HELM_DRIVER=" + driver,
-		// Helm writes its local time. Half an hour off UTC shows who cannot
-		// read that.
-		"TZ=Asia/Kolkata",
-	}}
+	return helm{version, namespace, driver, t.TempDir()}
 }
 
 // inBoth runs a test with each Helm, in a namespace of its own.
@@ -48,20 +36,21 @@ func inBoth(t *testing.T, word, driver string, test func(*testing.T, helm)) {
 	}
 }
 
-// command prepares a command in the namespace. The words of a line are
-// separated by blanks; chart:NAME stands for a chart of test/charts.
+// command returns a command in the namespace. Blanks separate the arguments of a line; chart:NAME stands for a chart of
+// test/charts.
 func (h helm) command(line string) *exec.Cmd {
 	args := strings.Fields(line)
 	for i, arg := range args {
 		if chart, ok := strings.CutPrefix(arg, "chart:"); ok {
-			args[i] = filepath.Join("..", "charts", chart)
+			args[i] = process.Chart(chart)
 		}
 		if arg == "--roll-back" { // the one flag that changed its name
 			args[i] = map[string]string{"helm3": "--atomic", "helm4": "--rollback-on-failure"}[h.version]
 		}
 	}
-	cmd := exec.Command(program(h.version), append(args, "--namespace="+h.namespace)...)
-	cmd.Env = h.env
+	cmd := process.Client(context.Background(), h.version, h.home, shared.admin(), append(args, "--namespace="+h.namespace)...)
+	// Helm writes its local time. An offset of half an hour reveals who cannot read that.
+	cmd.Env = append(cmd.Env, "HELM_DRIVER="+h.driver, "TZ=Asia/Kolkata")
 	return cmd
 }
 
@@ -78,34 +67,31 @@ func (h helm) run(t *testing.T, line string) string {
 	return string(out)
 }
 
-// fail runs a command that must fail, for a reason that its output tells.
+// fail runs a command that must fail, for a reason that its output contains.
 func (h helm) fail(t *testing.T, line, reason string) {
 	t.Helper()
 	out, err := h.command(line).CombinedOutput()
 	if err == nil {
-		t.Fatalf("%s %s was meant to fail", h.version, line)
+		t.Fatalf("%s %s should have failed", h.version, line)
 	}
 	if !strings.Contains(string(out), reason) {
 		t.Fatalf("%s %s failed, but not because of %q:\n%s", h.version, line, reason, out)
 	}
 }
 
-// kill starts a command that waits for ever, and kills it once the condition
-// holds. Any other signal would be caught, and the release marked as failed.
-func (h helm) kill(t *testing.T, line string, once func() error) {
+// kill starts a command that waits forever, and kills it when the check succeeds. Helm would catch any other signal and
+// mark the release as failed.
+func (h helm) kill(t *testing.T, line string, check func() error) {
 	t.Helper()
-	cmd := h.command(line)
-	if err := cmd.Start(); err != nil {
+	p, err := process.Start(h.command(line))
+	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait() // killed
-	}()
-	eventually(t, patience, once)
+	defer p.Kill()
+	eventually(t, patience, check)
 }
 
-// listed is what helm list tells of a release.
+// listed is what helm list says of a release.
 type listed struct {
 	Name       string
 	Namespace  string
@@ -119,7 +105,7 @@ type listed struct {
 func (h helm) list(t *testing.T) []listed {
 	t.Helper()
 	line := "list --output=json"
-	if h.version == "helm3" { // the later one lists all by default
+	if h.version == "helm3" { // Helm 4 lists all by default.
 		line += " --all"
 	}
 	var releases []listed
@@ -127,7 +113,7 @@ func (h helm) list(t *testing.T) []listed {
 	return releases
 }
 
-// historic is what helm history tells of a revision.
+// historic is what helm history says of a revision.
 type historic struct {
 	Revision    int
 	Status      string
@@ -141,8 +127,7 @@ func (h helm) history(t *testing.T, name string) []historic {
 	return revisions
 }
 
-// helmTime is a time as helm list writes it: as Go does, with the name of the
-// zone behind its offset.
+// helmTime is a time as helm list writes it: like Go does, with the name of the zone after its offset.
 type helmTime string
 
 func (t helmTime) unix(tb testing.TB) int64 {

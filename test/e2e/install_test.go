@@ -1,12 +1,11 @@
 package e2e_test
 
 import (
-	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
 	"net/http"
-	"os/exec"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -17,19 +16,21 @@ import (
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/process"
 )
 
-// What is shipped, as seen from here.
+// The paths of what is shipped, relative to this directory because kustomize takes no absolute ones.
 const (
 	kustomizations = "../../manifests/kustomize/"
 	ownChart       = "../../manifests/chart/helm-state-metrics"
 )
 
-// TestInstall installs what is shipped in the ways that are shipped, and plays
-// the kubelet: it runs the image with what the Deployment says.
+// TestInstall installs what is shipped in all documented ways. In place of a kubelet it runs the image as the
+// Deployment says.
 //
-// With -v it tells how long it takes from an empty control plane to the first
-// good scrape: go test -v -count=1 -run TestInstall/by_kustomize ./test/e2e
+// With -v it reports how long it takes from an empty control plane to the first successful scrape: go test -v -count=1
+// -run TestInstall/by_kustomize ./test/e2e
 func TestInstall(t *testing.T) {
 	t.Parallel()
 	missing := dockerMissing()
@@ -81,7 +82,7 @@ func TestInstall(t *testing.T) {
 			probesAnswer(t, c, d)
 			c.end(t)
 
-			// From one kind of rights to the other, back, and away.
+			// The rights change with the values, change back, and end.
 			h.run(t, "upgrade "+h.namespace+" "+ownChart+" --set=namespaces={"+h.namespace+"}")
 			narrow := map[string]bool{"get secrets in " + h.namespace: true, "list secrets in " + h.namespace: true, "watch secrets in " + h.namespace: true}
 			if diff := cmp.Diff(narrow, granted(t, d)); diff != "" {
@@ -93,7 +94,7 @@ func TestInstall(t *testing.T) {
 			}
 			h.run(t, "uninstall "+h.namespace)
 			if left := granted(t, d); len(left) > 0 {
-				t.Errorf("after the uninstallation the account may %v", left)
+				t.Errorf("after the uninstallation the account still has the rights %v", left)
 			}
 		})
 	})
@@ -116,13 +117,11 @@ func TestInstall(t *testing.T) {
 	})
 }
 
-// kubectl runs a command as the administrator, with something on its standard
-// input, and returns its output.
+// kubectl runs a command as the administrator, with the given standard input, and returns its output.
 func kubectl(t *testing.T, stdin string, args ...string) string {
 	t.Helper()
-	cmd := exec.Command(program("kubectl"), args...)
-	cmd.Env = []string{"KUBECONFIG=" + filepath.Join(shared.dir, "kubeconfig"), "HOME=" + t.TempDir()}
-	cmd.Stdin = bytes.NewBufferString(stdin)
+	cmd := process.Client(t.Context(), "kubectl", t.TempDir(), shared.admin(), args...)
+	cmd.Stdin = strings.NewReader(stdin)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("kubectl %v: %v\n%s", args, err, out)
@@ -130,7 +129,7 @@ func kubectl(t *testing.T, stdin string, args ...string) string {
 	return string(out)
 }
 
-// deployed reads a Deployment back.
+// deployed returns a Deployment.
 func deployed(t *testing.T, namespace, name string) *appsv1.Deployment {
 	t.Helper()
 	d, err := shared.client.AppsV1().Deployments(namespace).Get(t.Context(), name, metav1.GetOptions{})
@@ -140,8 +139,8 @@ func deployed(t *testing.T, namespace, name string) *appsv1.Deployment {
 	return d
 }
 
-// admitted asks for a pod, which the namespace does not let in if it is not as
-// restricted as can be.
+// admitted checks that the API server admits the pod of a Deployment to a namespace that enforces the level
+// "restricted".
 func admitted(t *testing.T, d *appsv1.Deployment) {
 	t.Helper()
 	pod := &corev1.Pod{ObjectMeta: d.Spec.Template.ObjectMeta, Spec: d.Spec.Template.Spec}
@@ -159,14 +158,13 @@ func admitted(t *testing.T, d *appsv1.Deployment) {
 	}
 }
 
-// exporterUser is whom the API server knows the exporter of a Deployment as.
+// exporterUser is the user name of the exporter of a Deployment.
 func exporterUser(d *appsv1.Deployment) string {
 	return fmt.Sprintf("system:serviceaccount:%s:%s", d.Namespace, d.Spec.Template.Spec.ServiceAccountName)
 }
 
-// requestToken gets what the kubelet would put into the pod, once the API
-// server knows of the account's rights: it learns of roles by watches, so a
-// request that comes at once may be refused.
+// requestToken returns a token like that which the kubelet puts into the pod. Before that it waits until the API server
+// knows the rights of the account: it watches roles, so it may refuse a request that comes at once.
 func requestToken(t *testing.T, d *appsv1.Deployment) string {
 	t.Helper()
 	for right := range granted(t, d) {
@@ -178,4 +176,96 @@ func requestToken(t *testing.T, d *appsv1.Deployment) string {
 		t.Fatal(err)
 	}
 	return request.Status.Token
+}
+
+// everyValue sets every value of the chart that has an effect on an object.
+const everyValue = `
+image: {digest: "sha256:abc"}
+imagePullSecrets: [{name: registry}]
+replicas: 2
+storage: [configmaps, secrets]
+namespacesDenylist: [kube-system]
+payload: never
+releaseLabels: [team]
+extraArgs: [--log.level=debug]
+resources: {limits: {cpu: 1}}
+podAnnotations: {example.test/a: b}
+podLabels: {team: shop}
+nodeSelector: {kubernetes.io/os: linux}
+tolerations: [{key: dedicated, operator: Exists, effect: NoSchedule}]
+affinity: {podAntiAffinity: {requiredDuringSchedulingIgnoredDuringExecution: [{topologyKey: kubernetes.io/hostname}]}}
+topologySpreadConstraints: [{maxSkew: 1, topologyKey: zone, whenUnsatisfiable: ScheduleAnyway}]
+serviceAccount: {name: other, annotations: {example.test/a: b}}
+service: {port: 80, annotations: {example.test/a: b}}
+tls: {enabled: true, secretName: other, clientConfig: {insecureSkipVerify: true}}
+serviceMonitor: &monitor
+  enabled: true
+  labels: {release: prometheus}
+  interval: 30s
+  scrapeTimeout: 10s
+  relabelings: [{targetLabel: cluster, replacement: one}]
+  metricRelabelings: [{action: drop, sourceLabels: [__name__], regex: go_.*}]
+podMonitor: *monitor
+prometheusRule: {enabled: true, labels: {release: prometheus}}
+dashboard: {enabled: true, annotations: {folder: Helm}}
+networkPolicy:
+  enabled: true
+  from: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: monitoring}}}]
+  apiServer: {cidrs: [10.0.0.1/32]}
+`
+
+// TestObjectsAreAccepted checks that the API server accepts all objects that are shipped and knows all their fields.
+func TestObjectsAreAccepted(t *testing.T) {
+	t.Parallel()
+	// No other test uses these custom resources.
+	kubectl(t, "", "apply", "--server-side", "-f", process.Path("crds"))
+	kubectl(t, "", "wait", "--for=condition=Established", "--timeout="+patience.String(), "-f", process.Path("crds"))
+	namespace := newNamespace(t, "accepted")
+
+	t.Run("of the components", func(t *testing.T) {
+		t.Parallel()
+		objects := kubectl(t, "", "kustomize", overlay(t, namespace, "base", "cluster-wide", "configmaps", "service-monitor",
+			"pod-monitor", "rules", "dashboard", "network-policy", "tls"))
+		accepted(t, objects)
+	})
+	t.Run("of the chart", func(t *testing.T) {
+		t.Parallel()
+		values := writeFile(t, "values.yaml", everyValue)
+		for _, version := range []string{"helm3", "helm4"} {
+			accepted(t, newHelm(t, version, namespace, "secret").run(t, "template app "+ownChart+" --kube-version=1.36.0 --values="+values))
+		}
+	})
+}
+
+// accepted has the API server check the objects without storing them.
+func accepted(t *testing.T, objects string) {
+	t.Helper()
+	answer := kubectl(t, objects, "create", "--dry-run=server", "--validate=strict", "-f", "-")
+	if got, want := strings.Count(answer, "created (server dry run)"), strings.Count(objects, "\nkind: "); got != want {
+		t.Errorf("%d of %d objects are accepted:\n%s", got, want, answer)
+	}
+}
+
+// overlay is a kustomization as an operator would write it.
+func overlay(t *testing.T, namespace, base string, components ...string) string {
+	t.Helper()
+	dir, err := filepath.EvalSymlinks(t.TempDir()) // Kustomize does the same.
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, err := filepath.Abs(kustomizations)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if root, err = filepath.Rel(dir, root); err != nil {
+		t.Fatal(err)
+	}
+	text := fmt.Sprintf("namespace: %s\nresources: [%s/%s]\ncomponents:\n", namespace, root, base)
+	for _, component := range components {
+		text += fmt.Sprintf("- %s/components/%s\n", root, component)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return dir
 }

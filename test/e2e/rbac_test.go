@@ -9,9 +9,11 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/cluster"
 )
 
-// allow lets a user do so much, and no more, with one resource of a namespace.
+// allow grants a user exactly the given verbs for one resource of a namespace.
 func allow(t *testing.T, namespace, user, resource string, verbs ...string) {
 	t.Helper()
 	role := &rbacv1.Role{
@@ -44,13 +46,13 @@ func TestPayloadsForbidden(t *testing.T) {
 	namespace := newNamespace(t, "noget")
 	user := "user-of-" + namespace
 	allow(t, namespace, user, "secrets", "list", "watch")
-	// Were they tried one by one, so many would take longer than the test waits.
-	blind, sighted := make(series), make(series)
+	// There are enough of them to exceed the deadline of the test if they were tried one by one.
+	withoutPayloads, withPayloads := make(series), make(series)
 	add := func(release string) {
-		app := write(t, namespace, secretRecord(release, 2, "deployed", sound()))
-		maps.Copy(sighted, shown(app, "sound"))
-		app.Data = nil // as good as that
-		maps.Copy(blind, shown(app, ""))
+		app := write(t, namespace, cluster.Secret(release, 2, "deployed", validPayload()))
+		maps.Copy(withPayloads, shown(app, "valid"))
+		app.Data = nil // Its payload is unknown.
+		maps.Copy(withoutPayloads, shown(app, ""))
 	}
 	for i := range 6 {
 		add(fmt.Sprintf("app-%d", i))
@@ -58,7 +60,7 @@ func TestPayloadsForbidden(t *testing.T) {
 	e := startExporter(t, shared.kubeconfig(t, access{user: user}), "--namespaces="+namespace)
 	e.awaitReady(t)
 
-	eventually(t, patience, e.shows(blind, namespace))
+	eventually(t, patience, e.shows(withoutPayloads, namespace))
 	eventually(t, patience, e.has(series{"helm_state_metrics_payloads_pending": 6}))
 	if e.value(t, `helm_state_metrics_payload_fetches_total{result="forbidden"}`) == 0 {
 		t.Error("the forbidden GET is not counted")
@@ -66,12 +68,12 @@ func TestPayloadsForbidden(t *testing.T) {
 	if err := e.says("level=ERROR", "verb=get", "resource=secrets", "namespace="+namespace)(); err != nil {
 		t.Error(err)
 	}
-	// What happens meanwhile is shown as far as metadata goes, too.
+	// The metadata of new releases is exposed, too.
 	add("late")
-	eventually(t, patience, e.shows(blind, namespace))
+	eventually(t, patience, e.shows(withoutPayloads, namespace))
 
 	allow(t, namespace, user, "secrets", "list", "watch", "get")
-	eventually(t, patience, e.shows(sighted, namespace))
+	eventually(t, patience, e.shows(withPayloads, namespace))
 	eventually(t, patience, e.has(series{"helm_state_metrics_payloads_pending": 0}))
 }
 
@@ -79,7 +81,7 @@ func TestListForbidden(t *testing.T) {
 	t.Parallel()
 	namespace := newNamespace(t, "nolist")
 	user := "user-of-" + namespace
-	want := shown(write(t, namespace, secretRecord("app", 1, "deployed", sound())), "sound")
+	want := shown(write(t, namespace, cluster.Secret("app", 1, "deployed", validPayload())), "valid")
 	e := startExporter(t, shared.kubeconfig(t, access{user: user}), "--namespaces="+namespace)
 
 	eventually(t, patience, e.answers("/readyz", http.StatusServiceUnavailable,
@@ -124,8 +126,8 @@ func TestRolesSufficeForNamedNamespaces(t *testing.T) {
 	user := "user-of-" + one
 	allow(t, one, user, "secrets", "list", "watch", "get")
 	allow(t, two, user, "secrets", "list", "watch", "get")
-	inOne := shown(write(t, one, secretRecord("app", 1, "deployed", sound())), "sound")
-	inTwo := shown(write(t, two, secretRecord("app", 1, "failed", sound())), "sound")
+	inOne := shown(write(t, one, cluster.Secret("app", 1, "deployed", validPayload())), "valid")
+	inTwo := shown(write(t, two, cluster.Secret("app", 1, "failed", validPayload())), "valid")
 	e := startExporter(t, shared.kubeconfig(t, access{user: user}), "--namespaces="+one, "--namespaces="+two)
 	e.awaitReady(t)
 	if err := e.shows(inOne, one)(); err != nil {
@@ -142,7 +144,7 @@ func TestMetadataAlone(t *testing.T) {
 	namespace := newNamespace(t, "never")
 	user := "user-of-" + namespace
 	allow(t, namespace, user, "secrets", "list", "watch")
-	app := write(t, namespace, secretRecord("app", 1, "deployed", sound()))
+	app := write(t, namespace, cluster.Secret("app", 1, "deployed", validPayload()))
 	app.Data = nil
 	e := startExporter(t, shared.kubeconfig(t, access{user: user}), "--namespaces="+namespace, "--payload=never")
 	e.awaitReady(t)

@@ -14,8 +14,7 @@ import (
 	"github.com/prometheus/common/model"
 )
 
-// series are values by name and labels, written as in the text format with
-// labels in alphabetical order.
+// series are values by name and labels, written as in the text format with the labels in alphabetical order.
 type series map[string]float64
 
 func seriesName(family string, labels map[string]string) string {
@@ -39,7 +38,7 @@ func (s series) add(value float64, family string, labels map[string]string) {
 	s[seriesName(family, labels)] = value
 }
 
-// parse reads the text format. Of histograms it keeps the count alone.
+// parse reads the text format. Of histograms it keeps only the count.
 func parse(text string) (series, error) {
 	parser := expfmt.NewTextParser(model.UTF8Validation)
 	families, err := parser.TextToMetricFamilies(strings.NewReader(text))
@@ -59,7 +58,7 @@ func parse(text string) (series, error) {
 				name, value = name+"_count", float64(metric.GetHistogram().GetSampleCount())
 			}
 			if _, twice := all[seriesName(name, labels)]; twice {
-				return nil, fmt.Errorf("%s is there twice", seriesName(name, labels))
+				return nil, fmt.Errorf("%s occurs twice", seriesName(name, labels))
 			}
 			all.add(value, name, labels)
 		}
@@ -79,8 +78,7 @@ func (e *exporter) scrape() (series, error) {
 	return parse(body)
 }
 
-// inNamespaces returns the series about releases of some namespaces; without
-// any, those of all.
+// inNamespaces returns the series about releases in the given namespaces, or in all if none is given.
 func (s series) inNamespaces(namespaces ...string) series {
 	kept := make(series)
 	for name, value := range s {
@@ -96,8 +94,7 @@ func (s series) inNamespaces(namespaces ...string) series {
 	return kept
 }
 
-// shows is what all series about releases of one namespace are expected to be,
-// for eventually.
+// shows returns a check that the series about releases in a namespace are exactly the given ones.
 func (e *exporter) shows(want series, namespace string, options ...cmp.Option) func() error {
 	return func() error {
 		all, err := e.scrape()
@@ -111,7 +108,7 @@ func (e *exporter) shows(want series, namespace string, options ...cmp.Option) f
 	}
 }
 
-// has is what some series are expected to be, for eventually.
+// has returns a check that the given series, among others, are exposed.
 func (e *exporter) has(want series) func() error {
 	return func() error {
 		all, err := e.scrape()
@@ -131,7 +128,7 @@ func (e *exporter) has(want series) func() error {
 	}
 }
 
-// value returns one series, which must be there.
+// value returns the value of a series, which must exist.
 func (e *exporter) value(t *testing.T, name string) float64 {
 	t.Helper()
 	all, err := e.scrape()

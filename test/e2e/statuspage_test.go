@@ -17,8 +17,7 @@ import (
 
 var screenshots = flag.String("screenshots", "", "folder to write screenshots of the status page to")
 
-// seeded starts an exporter over two namespaces with releases of several
-// kinds, and returns it and the Helms of the two.
+// seeded starts an exporter for two namespaces with releases of several kinds, and returns it and the Helms of both.
 func seeded(t *testing.T) (e *exporter, shop, payments helm) {
 	t.Helper()
 	shop, payments = newHelm(t, "helm4", newNamespace(t, "shop"), "secret"), newHelm(t, "helm3", newNamespace(t, "payments"), "secret")
@@ -28,7 +27,7 @@ func seeded(t *testing.T) (e *exporter, shop, payments helm) {
 	payments.run(t, "install cache chart:deprecated")
 	payments.run(t, "install ledger chart:web")
 	payments.fail(t, "upgrade ledger chart:web --set broken=true", refusedPort)
-	e = startExporter(t, filepath.Join(shared.dir, "kubeconfig"), "--namespaces="+shop.namespace+","+payments.namespace)
+	e = startExporter(t, shared.admin(), "--namespaces="+shop.namespace+","+payments.namespace)
 	e.awaitReady(t)
 	return e, shop, payments
 }
@@ -41,7 +40,7 @@ func TestStatusPageInABrowser(t *testing.T) {
 	b.is(tableOfReleases, "ledger failed 2, cache deployed 1, my.app deployed 1, storefront deployed 2")
 	b.is(`document.querySelector(".facets").innerText.replace(/\s+/g, " ").trim()`, "deployed 3 failed 1")
 
-	t.Log("filters apply while one types, and live in the address")
+	t.Log("filters apply while one types, and are part of the URL")
 	b.do(chromedp.SendKeys(chromedp.CSS("#q"), "STORE"))
 	b.is(tableOfReleases, "storefront deployed 2")
 	b.is("location.search", "?q=STORE")
@@ -121,7 +120,7 @@ func behindAPrefix(t *testing.T, b *browser, e *exporter) {
 	b.click(`a[href="../../"]`)
 	b.click(".facets .failed")
 	b.is(tableOfReleases, "ledger failed 2")
-	b.is(`getComputedStyle(document.querySelector(".facets")).listStyleType`, "none") // the style sheet came
+	b.is(`getComputedStyle(document.querySelector(".facets")).listStyleType`, "none") // The style sheet is loaded.
 	b.is("location.pathname", prefix+"/")
 	b.silent(server.URL)
 	b.mu.Lock()
@@ -129,8 +128,7 @@ func behindAPrefix(t *testing.T, b *browser, e *exporter) {
 	b.mu.Unlock()
 }
 
-// poorContrast lists the texts that are hard to read: less than 4.5 to 1, the
-// measure of WCAG 2 at level AA.
+// poorContrast lists the texts whose contrast is below 4.5 to 1, the limit of WCAG 2 at level AA.
 const poorContrast = `(() => {
 	const channels = color => color.match(/[\d.]+/g).map(Number);
 	const luminance = color => channels(color).slice(0, 3).map(c => c / 255)
@@ -156,7 +154,7 @@ const poorContrast = `(() => {
 	return seen < 20 ? "only " + seen + " texts" : poor.join(", ");
 })()`
 
-// looks checks how pages look, and writes screenshots if asked to.
+// looks checks how pages look, and writes screenshots if the flag says so.
 func looks(t *testing.T, b *browser, pages map[string]string) {
 	for _, theme := range []string{"light", "dark"} {
 		b.theme(theme)

@@ -2,18 +2,29 @@ package e2e_test
 
 import (
 	"bytes"
+	"encoding/json"
+	"encoding/pem"
 	"fmt"
+	"io"
+	"log"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/cluster"
 )
 
-// TestWire looks at the bytes between the exporter and the API server: what
-// many objects are asked for is metadata, in protobuf, selected by the server;
-// a payload crosses only in answer to a GET of one object.
+// TestWire checks the bytes between the exporter and the API server. Requests for many objects must ask for metadata
+// alone, in protobuf, selected by the server. Only the answer to a GET of one object may contain a payload.
 func TestWire(t *testing.T) {
 	t.Parallel()
 	const (
@@ -43,17 +54,17 @@ func TestWire(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			namespace := newNamespace(t, "wire")
-			superseded := write(t, namespace, secretRecord("app", 1, "superseded", sound()))
-			newest := write(t, namespace, secretRecord("app", 2, "deployed", sound()))
+			superseded := write(t, namespace, cluster.Secret("app", 1, "superseded", validPayload()))
+			newest := write(t, namespace, cluster.Secret("app", 2, "deployed", validPayload()))
 			p := newProxy(t, test.refuse)
 			e := startExporter(t, shared.kubeconfig(t, p.access()),
 				"--namespaces="+namespace, "--storage=secrets,configmaps")
-			eventually(t, patience, e.shows(shown(newest, "sound", 2), namespace))
+			eventually(t, patience, e.shows(shown(newest, "valid", 2), namespace))
 			deleteRecord("app", 2)(t, newHelm(t, "helm4", namespace, "secret"))
-			eventually(t, patience, e.shows(shown(superseded, "sound"), namespace))
+			eventually(t, patience, e.shows(shown(superseded, "valid"), namespace))
 
 			base := "/api/v1/namespaces/" + namespace + "/"
-			eventually(t, patience, func() error { // one of the watches may begin late
+			eventually(t, patience, func() error { // One of the watches may begin late.
 				var got []string
 				for _, x := range p.exchanges() {
 					got = append(got, strings.TrimPrefix(x.about(), base))
@@ -70,7 +81,7 @@ func TestWire(t *testing.T) {
 	}
 }
 
-// inOrder sorts requests, and the parameters of each.
+// inOrder sorts requests, and the parameters of each of them.
 func inOrder(requests []string) []string {
 	sorted := make([]string, 0, len(requests))
 	for _, request := range requests {
@@ -81,9 +92,9 @@ func inOrder(requests []string) []string {
 	return sorted
 }
 
-// about tells a request without what differs from time to time.
+// about describes a request without the parameters that vary.
 func (x *exchange) about() string {
-	var told []string
+	var parameters []string
 	for key, values := range x.query {
 		value := strings.Join(values, "+")
 		switch {
@@ -92,13 +103,13 @@ func (x *exchange) about() string {
 		case key == "resourceVersion" && value != "0" && value != "":
 			value = "N"
 		}
-		told = append(told, key+"="+value)
+		parameters = append(parameters, key+"="+value)
 	}
-	return x.path + "?" + strings.Join(told, "&")
+	return x.path + "?" + strings.Join(parameters, "&")
 }
 
-// check fails the test if more than metadata was asked for or came back,
-// except by a GET of one object.
+// check fails the test if the request asked for more than metadata, or the answer contained more, unless it was a GET
+// of one object.
 func (x *exchange) check(t *testing.T) {
 	t.Helper()
 	single := strings.Contains(x.path, "/sh.helm.release.v1.")
@@ -119,23 +130,22 @@ func (x *exchange) check(t *testing.T) {
 		t.Errorf("%s asks for encoding %q and gets %q, want none", x.about(), x.acceptEncoding, x.encoding)
 	}
 	if x.status != http.StatusOK {
-		return // what the old server refused
+		return // The old server has refused it.
 	}
 	if !strings.HasPrefix(x.contentType, "application/vnd.kubernetes.protobuf") {
 		t.Errorf("%s is answered by %q, want protobuf", x.about(), x.contentType)
 	}
-	// An empty list names no kind in its objects, but in itself.
+	// Only the list itself names a kind if it is empty.
 	body := x.body.bytes()
-	if holds := bytes.Contains(body, sound()); holds != single {
-		t.Errorf("the answer to %s holds a payload: %t, want %t", x.about(), holds, single)
+	if contains := bytes.Contains(body, validPayload()); contains != single {
+		t.Errorf("the answer to %s contains a payload: %t, want %t", x.about(), contains, single)
 	}
 	if !single && !bytes.Contains(body, []byte("PartialObjectMetadata")) && len(body) > 0 {
 		t.Errorf("the answer to %s is not metadata", x.about())
 	}
 }
 
-// TestSelectors looks at what is asked of the server for the flags that change
-// it.
+// TestSelectors checks which objects are watched with the flags that change it.
 func TestSelectors(t *testing.T) {
 	t.Parallel()
 	for flags, want := range map[string][]string{
@@ -158,7 +168,7 @@ func TestSelectors(t *testing.T) {
 			p := newProxy(t, nothing)
 			e := startExporter(t, shared.kubeconfig(t, p.access()), strings.Fields(flags)...)
 			e.awaitReady(t)
-			eventually(t, patience, func() error { // a watch follows its list
+			eventually(t, patience, func() error { // A watch follows its list.
 				if diff := cmp.Diff(want, p.watched()); diff != "" {
 					return fmt.Errorf("watches differ (-want +got):\n%s", diff)
 				}
@@ -168,15 +178,143 @@ func TestSelectors(t *testing.T) {
 	}
 }
 
-// watched tells what is watched, in order.
+// watched describes all watches, in alphabetical order.
 func (p *proxy) watched() []string {
-	var told []string
+	var watched []string
 	for _, x := range p.exchanges() {
 		if x.query.Get("watch") == "true" {
 			selected := slices.Sorted(strings.SplitSeq(x.query.Get("fieldSelector"), ","))
-			told = append(told, fmt.Sprintf("%s fields=%s labels=%s", x.path, strings.Join(selected, ","), x.query.Get("labelSelector")))
+			watched = append(watched, fmt.Sprintf("%s fields=%s labels=%s", x.path, strings.Join(selected, ","), x.query.Get("labelSelector")))
 		}
 	}
-	slices.Sort(told)
-	return told
+	slices.Sort(watched)
+	return watched
+}
+
+// exchange is a request that passed the proxy, and its answer.
+type exchange struct {
+	method         string
+	path           string
+	protocol       string
+	query          url.Values
+	accept         string
+	acceptEncoding string
+	status         int
+	contentType    string // of the answer
+	encoding       string // of the answer
+	body           *tee   // of the answer
+}
+
+// tee keeps what has been read of an answer so far. The answer to a watch goes on for long.
+type tee struct {
+	io.ReadCloser
+	mu   sync.Mutex
+	read bytes.Buffer // guarded by mu
+}
+
+func (b *tee) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.read.Write(p[:n])
+	return n, err
+}
+
+func (b *tee) bytes() []byte {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return bytes.Clone(b.read.Bytes())
+}
+
+// proxy is between an exporter and the API server, with a certificate of its own, and records what passes.
+type proxy struct {
+	*httptest.Server
+	// refuse reports whether to refuse a request like a server that does not support it.
+	refuse func(*http.Request) bool
+
+	mu     sync.Mutex
+	passed []exchange // guarded by mu
+}
+
+func newProxy(t *testing.T, refuse func(*http.Request) bool) *proxy {
+	t.Helper()
+	backend, err := url.Parse(shared.config.Host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &proxy{refuse: refuse}
+	config := rest.AnonymousClientConfig(shared.config) // The exporter's token is passed on.
+	config.DisableCompression = true
+	transport, err := rest.TransportFor(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	forward := &httputil.ReverseProxy{
+		Rewrite:       func(r *httputil.ProxyRequest) { r.SetURL(backend) },
+		Transport:     transport,
+		FlushInterval: -1, // A watch is a stream.
+		ModifyResponse: func(r *http.Response) error {
+			body := &tee{ReadCloser: r.Body}
+			r.Body = body
+			p.record(r.Request, r.StatusCode, r.Header, body)
+			return nil
+		},
+		ErrorLog: log.New(io.Discard, "", 0), // It would log that watches are cut off in the end.
+	}
+	p.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if p.refuse(r) {
+			p.record(r, http.StatusUnprocessableEntity, http.Header{}, &tee{})
+			refusal := metav1.Status{
+				TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"},
+				Status:   metav1.StatusFailure, Reason: metav1.StatusReasonInvalid, Code: http.StatusUnprocessableEntity,
+			}
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(http.StatusUnprocessableEntity)
+			_ = json.NewEncoder(w).Encode(refusal)
+			return
+		}
+		forward.ServeHTTP(w, r)
+	}))
+	p.EnableHTTP2 = true
+	p.StartTLS()
+	t.Cleanup(func() {
+		p.CloseClientConnections()
+		p.Close()
+	})
+	return p
+}
+
+// nothing is refused by a current server.
+func nothing(*http.Request) bool { return false }
+
+func (p *proxy) record(r *http.Request, status int, answer http.Header, body *tee) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.passed = append(p.passed, exchange{
+		method:         r.Method,
+		path:           r.URL.Path,
+		protocol:       r.Proto,
+		query:          r.URL.Query(),
+		accept:         strings.Join(r.Header.Values("Accept"), ","),
+		acceptEncoding: strings.Join(r.Header.Values("Accept-Encoding"), ","),
+		status:         status,
+		contentType:    answer.Get("Content-Type"),
+		encoding:       answer.Get("Content-Encoding"),
+		body:           body,
+	})
+}
+
+// exchanges returns what has been recorded so far.
+func (p *proxy) exchanges() []exchange {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return append([]exchange(nil), p.passed...)
+}
+
+// access is the administrator's access through the proxy.
+func (p *proxy) access() access {
+	return access{
+		server: p.URL,
+		ca:     pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: p.Certificate().Raw}),
+	}
 }

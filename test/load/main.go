@@ -1,10 +1,10 @@
-// Command load puts the exposition engine under load, in one process without a
-// cluster: a real Prometheus that scrapes it beside a baseline while releases
-// change, then many scrapers at once during many changes.
+// Command load puts the exposition engine under load, in one process without a cluster: first a real Prometheus scrapes
+// it and a baseline while releases change, then many scrapers at once do during many changes.
 package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -27,7 +27,6 @@ import (
 
 type options struct {
 	releases, scrapers, changes int
-	prometheus                  string
 	watched, stressed           time.Duration
 	out                         string
 }
@@ -35,9 +34,8 @@ type options struct {
 func main() {
 	var o options
 	flag.IntVar(&o.releases, "releases", 10_000, "how many releases to expose")
-	flag.IntVar(&o.scrapers, "scrapers", 8, "how many scrape at once")
+	flag.IntVar(&o.scrapers, "scrapers", 8, "how many scrapers there are at once")
 	flag.IntVar(&o.changes, "changes", 1_000, "changes per second while they do")
-	flag.StringVar(&o.prometheus, "prometheus", "bin/prometheus", "path of the Prometheus server")
 	flag.DurationVar(&o.watched, "watched", 2*time.Minute, "how long Prometheus scrapes")
 	flag.DurationVar(&o.stressed, "stressed", time.Minute, "how long the scrapers do")
 	flag.StringVar(&o.out, "out", "", "file to write the report to, besides standard output")
@@ -77,7 +75,7 @@ func run(ctx context.Context, o options, stdout io.Writer) error {
 	return os.WriteFile(o.out, []byte(report.String()), 0o644)
 }
 
-// engine is a store of releases that can be changed, and its handler.
+// engine is a store of releases that change, and the handler that exposes them.
 type engine struct {
 	store    *metrics.Store
 	handler  http.Handler
@@ -100,18 +98,18 @@ func newEngine(n int) (*engine, error) {
 	return &engine{store: store, handler: metrics.NewHandler(store, registry), releases: n}, nil
 }
 
-// churn upgrades so many releases a second, picked at random, until the
-// context ends, and returns how many it did.
+// churn upgrades so many releases per second, chosen at random, until the context ends. It returns how many it has
+// upgraded.
 func (e *engine) churn(ctx context.Context, perSecond int) int {
-	const beats = 50 // per second
-	ticker := time.NewTicker(time.Second / beats)
+	const ticks = 50 // per second
+	ticker := time.NewTicker(time.Second / ticks)
 	defer ticker.Stop()
 	for n := 0; ; {
 		select {
 		case <-ctx.Done():
 			return n
 		case <-ticker.C:
-			for range perSecond / beats {
+			for range perSecond / ticks {
 				n++
 				e.store.Set(fleet.Member(rand.IntN(e.releases), n))
 			}
@@ -119,7 +117,7 @@ func (e *engine) churn(ctx context.Context, perSecond int) int {
 	}
 }
 
-// serve answers on a free port until the context ends, and returns the address.
+// serve serves on a free port until the context ends, and returns the address.
 func serve(ctx context.Context, h http.Handler) (string, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -133,26 +131,19 @@ func serve(ctx context.Context, h http.Handler) (string, error) {
 	return l.Addr().String(), nil
 }
 
-// samples returns how many samples a scrape of this address has.
-func samples(ctx context.Context, address string) (int, error) {
+// get makes a request to an address and returns the body of the answer.
+func get(ctx context.Context, address, encoding string) (io.ReadCloser, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/metrics", nil)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	response, err := http.DefaultClient.Do(req)
+	req.Header.Set("Accept-Encoding", encoding)
+	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	defer response.Body.Close()
-	text, err := io.ReadAll(response.Body)
-	if err != nil {
-		return 0, err
+	if resp.StatusCode != http.StatusOK {
+		return nil, errors.Join(errors.New(resp.Status), resp.Body.Close())
 	}
-	n := 0
-	for line := range strings.Lines(string(text)) {
-		if !strings.HasPrefix(line, "#") {
-			n++
-		}
-	}
-	return n, nil
+	return resp.Body, nil
 }

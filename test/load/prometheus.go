@@ -2,28 +2,21 @@ package main
 
 import (
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
-	"net"
-	"net/http"
-	"net/url"
+	"io"
 	"os"
-	"os/exec"
-	"path/filepath"
-	"strconv"
-	"syscall"
-	"time"
 
 	"github.com/helm-state-metrics/helm-state-metrics/test/fleet"
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/prometheus"
 )
 
-// churnWhileWatched is how many releases change per second while Prometheus
-// scrapes: a busy day of a large cluster.
+// churnWhileWatched is how many releases change per second while Prometheus scrapes, as on a busy day of a large
+// cluster.
 const churnWhileWatched = 50
 
-// watch lets Prometheus scrape the engine and the baseline, and reports what
-// it says of its scrapes.
-func watch(ctx context.Context, o options, e *engine) (string, error) {
+// watch lets Prometheus scrape the engine and the baseline, and reports what it measured.
+func watch(ctx context.Context, o options, e *engine) (report string, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	engineAddress, err := serve(ctx, e.handler)
@@ -34,15 +27,20 @@ func watch(ctx context.Context, o options, e *engine) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	want, err := samples(ctx, engineAddress)
+	body, err := get(ctx, engineAddress, "identity")
 	if err != nil {
 		return "", err
 	}
-	api, stop, err := startPrometheus(ctx, o.prometheus, map[string]string{"engine": engineAddress, "baseline": baselineAddress})
+	text, err := io.ReadAll(body)
+	if err := errors.Join(err, body.Close()); err != nil {
+		return "", err
+	}
+	want := prometheus.Count(text, "")
+	server, stop, err := startPrometheus(ctx, map[string]string{"engine": engineAddress, "baseline": baselineAddress})
 	if err != nil {
 		return "", err
 	}
-	defer stop()
+	defer func() { err = errors.Join(err, stop()) }()
 	fmt.Fprintf(os.Stderr, "Prometheus scrapes for %s …\n", o.watched)
 	limited, done := context.WithTimeout(ctx, o.watched)
 	defer done()
@@ -51,7 +49,7 @@ func watch(ctx context.Context, o options, e *engine) (string, error) {
 		return "", err
 	}
 
-	report := fmt.Sprintf("\n## Prometheus\n\nA real Prometheus scraped both every 5 s for %s, while %d releases a second got a new revision.\n\n", o.watched, churnWhileWatched)
+	report = fmt.Sprintf("\n## Prometheus\n\nA real Prometheus scraped both every 5 s for %s, while %d releases a second got a new revision.\n\n", o.watched, churnWhileWatched)
 	report += "| | engine | promhttp over GaugeVecs |\n|---|---|---|\n"
 	window := fmt.Sprintf("[%ds]", int(o.watched.Seconds()))
 	for _, row := range []struct{ name, query, format string }{
@@ -64,7 +62,7 @@ func watch(ctx context.Context, o options, e *engine) (string, error) {
 	} {
 		of := map[string]float64{}
 		for _, job := range []string{"engine", "baseline"} {
-			if of[job], err = query(ctx, api, fmt.Sprintf(row.query, job)); err != nil {
+			if of[job], err = query(server, fmt.Sprintf(row.query, job)); err != nil {
 				return "", err
 			}
 		}
@@ -79,77 +77,32 @@ func watch(ctx context.Context, o options, e *engine) (string, error) {
 	return report, nil
 }
 
-// startPrometheus returns the address of a server that scrapes the given jobs
-// every five seconds, and what stops it and removes its data.
-func startPrometheus(ctx context.Context, path string, jobs map[string]string) (string, func(), error) {
+// startPrometheus starts a server that scrapes the given addresses, by the names of their jobs, every five seconds.
+// stop ends it and removes its data.
+func startPrometheus(ctx context.Context, jobs map[string]string) (server *prometheus.Server, stop func() error, err error) {
 	dir, err := os.MkdirTemp("", "load-prometheus-")
 	if err != nil {
-		return "", nil, err
+		return nil, nil, err
 	}
 	config := "global: {scrape_interval: 5s, scrape_timeout: 5s}\nscrape_configs:\n"
 	for job, address := range jobs {
 		config += fmt.Sprintf("- {job_name: %s, honor_labels: true, static_configs: [{targets: [%q]}]}\n", job, address)
 	}
-	file := filepath.Join(dir, "prometheus.yml")
-	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
-		return "", nil, err
-	}
-	free, err := net.Listen("tcp", "127.0.0.1:0")
+	server, err = prometheus.Start(ctx, dir, config)
 	if err != nil {
-		return "", nil, err
+		return nil, nil, errors.Join(err, os.RemoveAll(dir))
 	}
-	address := free.Addr().String()
-	if err := free.Close(); err != nil {
-		return "", nil, err
-	}
-	cmd := exec.Command(path, "--config.file="+file, "--storage.tsdb.path="+filepath.Join(dir, "data"), "--web.listen-address="+address, "--log.level=error")
-	cmd.Stderr = os.Stderr
-	if err := cmd.Start(); err != nil {
-		return "", nil, err
-	}
-	stop := func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM) // it may have ended
-		_ = cmd.Wait()
-		_ = os.RemoveAll(dir)
-	}
-	ready := time.NewTicker(100 * time.Millisecond)
-	defer ready.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			stop()
-			return "", nil, ctx.Err()
-		case <-ready.C:
-			if _, err := query(ctx, address, "vector(1)"); err == nil {
-				return address, stop, nil
-			}
-		}
-	}
+	return server, func() error { return errors.Join(server.Stop(), os.RemoveAll(dir)) }, nil
 }
 
 // query returns the value of a query with one result.
-func query(ctx context.Context, address, promql string) (float64, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/api/v1/query?query="+url.QueryEscape(promql), nil)
+func query(server *prometheus.Server, promQL string) (float64, error) {
+	samples, err := server.Query(promQL)
 	if err != nil {
 		return 0, err
 	}
-	response, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return 0, err
+	if len(samples) != 1 {
+		return 0, fmt.Errorf("%s: %d results, want one", promQL, len(samples))
 	}
-	defer response.Body.Close()
-	var answer struct {
-		Error string
-		Data  struct {
-			Result []struct{ Value [2]any }
-		}
-	}
-	if err := json.NewDecoder(response.Body).Decode(&answer); err != nil {
-		return 0, err
-	}
-	if len(answer.Data.Result) != 1 {
-		return 0, fmt.Errorf("%s: %d results %s", promql, len(answer.Data.Result), answer.Error)
-	}
-	value, _ := answer.Data.Result[0].Value[1].(string)
-	return strconv.ParseFloat(value, 64)
+	return samples[0].Value, nil
 }

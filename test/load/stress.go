@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"runtime"
 	"slices"
@@ -14,8 +13,7 @@ import (
 	"time"
 )
 
-// stress lets many scrape as fast as they can while many releases change, and
-// reports latencies and memory. Each answer is inflated to its checksum.
+// stress lets many scrapers scrape as fast as they can while many releases change, and reports latencies and memory.
 func stress(ctx context.Context, o options, e *engine) (string, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -79,22 +77,15 @@ changes were made (%d per second wanted).
 `, o.scrapers, o.stressed, changes, o.changes, len(latencies), at(0.5), at(0.99), before>>20, peak>>20), nil
 }
 
+// scrape returns how long it took to read a compressed answer up to its checksum.
 func scrape(ctx context.Context, address string) (time.Duration, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/metrics", nil)
-	if err != nil {
-		return 0, err
-	}
-	req.Header.Set("Accept-Encoding", "gzip")
 	start := time.Now()
-	response, err := http.DefaultClient.Do(req)
+	body, err := get(ctx, address, "gzip")
 	if err != nil {
 		return 0, err
 	}
-	defer response.Body.Close()
-	if response.StatusCode != http.StatusOK {
-		return 0, errors.New(response.Status)
-	}
-	text, err := gzip.NewReader(response.Body)
+	defer body.Close()
+	text, err := gzip.NewReader(body)
 	if err != nil {
 		return 0, err
 	}

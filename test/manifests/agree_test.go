@@ -100,8 +100,7 @@ func args(deployment unstructured.Unstructured) []any {
 	return containers.([]any)[0].(map[string]any)["args"].([]any)
 }
 
-// TestComponentsInTheWrongOrder builds what would look right and lack a right,
-// or a tlsConfig.
+// TestComponentsInTheWrongOrder builds what would look right and lack a right, or a tlsConfig.
 func TestComponentsInTheWrongOrder(t *testing.T) {
 	for name, tc := range map[string]struct {
 		base       string

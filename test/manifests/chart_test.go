@@ -124,8 +124,7 @@ func rules(t *testing.T, text string) map[string]map[string]any {
 	return found
 }
 
-// TestProbesOfAServerThatAsksWho looks at what a kubelet can do that has neither
-// password nor certificate.
+// TestProbesOfAServerThatAsksWho looks at what a kubelet can do that has neither password nor certificate.
 func TestProbesOfAServerThatAsksWho(t *testing.T) {
 	for values, want := range map[string]string{
 		"tls.enabled=true": "httpGet",
@@ -171,8 +170,7 @@ func TestNamesThatYAMLTakesForSomethingElse(t *testing.T) {
 	})
 }
 
-// TestDependency has a chart that depends on this one, which then gets values
-// that are not its own.
+// TestDependency has a chart that depends on this one, which then gets values that are not its own.
 func TestDependency(t *testing.T) {
 	inBoth(t, func(t *testing.T, helm string) {
 		parent := t.TempDir()

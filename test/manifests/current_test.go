@@ -15,8 +15,7 @@ import (
 
 var update = flag.Bool("update", false, "write the generated parts of the kustomizations anew")
 
-// generated says which templates of the chart, with which values, make the
-// objects of a kustomization.
+// generated says which templates of the chart, with which values, make the objects of a kustomization.
 var generated = []struct {
 	dir       string
 	templates []string
@@ -36,8 +35,8 @@ var generated = []struct {
 // placeholder is the namespace of what gets another one from whoever uses it.
 const placeholder = "placeholder"
 
-// TestManifestsAreCurrent compares the objects of the kustomizations with what
-// the chart says. With -update it writes them.
+// TestManifestsAreCurrent compares the objects of the kustomizations with what the chart says. With -update it writes
+// them.
 func TestManifestsAreCurrent(t *testing.T) {
 	for _, tc := range generated {
 		args := []string{"--set=" + tc.values}
@@ -62,8 +61,7 @@ func TestManifestsAreCurrent(t *testing.T) {
 	}
 }
 
-// ends are where the documents of a stream end, with the blank lines that Helm
-// puts there.
+// ends are where the documents of a stream end, with the blank lines that Helm puts there.
 var ends = regexp.MustCompile(`\s*\n(---\n|$)`)
 
 // plain leaves out of a rendered chart what only a release has.

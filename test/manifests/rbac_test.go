@@ -50,8 +50,8 @@ func TestRights(t *testing.T) {
 	}
 }
 
-// TestRightsInAnotherNamespace puts the exporter into a namespace of the
-// operator's choice, and roles where they belong.
+// TestRightsInAnotherNamespace puts the exporter into a namespace of the operator's choice, and roles where they
+// belong.
 func TestRightsInAnotherNamespace(t *testing.T) {
 	for name, tc := range map[string]struct {
 		kustomizations map[string]string
@@ -82,9 +82,8 @@ func TestRightsInAnotherNamespace(t *testing.T) {
 	}
 }
 
-// granted returns what the objects let the exporter in a namespace do, by
-// namespace. A role that is not bound, or not to the exporter alone, is a
-// failure.
+// granted returns what the objects let the exporter in a namespace do, by namespace. A role that is not bound, or not
+// to the exporter alone, is a failure.
 func granted(t *testing.T, namespace string, objects []unstructured.Unstructured) map[string][]rbacv1.PolicyRule {
 	t.Helper()
 	roles := make(map[string][]rbacv1.PolicyRule)

@@ -1,5 +1,5 @@
-// Package manifests_test checks that the Helm chart and the kustomizations
-// ship the same objects, and what these objects allow.
+// Package manifests_test checks that the Helm chart and the kustomizations ship the same objects, and what these
+// objects allow.
 package manifests_test
 
 import (
@@ -37,8 +37,8 @@ func TestMain(m *testing.M) {
 			os.Exit(1)
 		}
 	}
-	// Go caches the outcome of tests, and runs them again only when a file has
-	// changed that it saw them look at. It does not see what Helm looks at.
+	// Go caches the outcome of tests, and runs them again only when a file has changed that it saw them look at. It
+	// does not see what Helm looks at.
 	if err := filepath.WalkDir(manifests, func(_ string, _ fs.DirEntry, err error) error { return err }); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
@@ -59,8 +59,7 @@ func run(program string, args ...string) (string, error) {
 	return stdout.String(), nil
 }
 
-// template renders the chart, with more arguments for helm template, for the
-// oldest Kubernetes that it says it is for.
+// template renders the chart, with more arguments for helm template, for the oldest Kubernetes that it says it is for.
 func template(helm string, args ...string) (string, error) {
 	return run(helm, append([]string{"template", name, chart, "--namespace=" + name, "--kube-version=1.25.0"}, args...)...)
 }
@@ -84,8 +83,8 @@ func build(t *testing.T, base string, components ...string) (string, error) {
 	return run("kubectl", "kustomize", writeKustomizations(t, map[string]string{".": text}))
 }
 
-// writeKustomizations writes some, by directory, into a directory that it
-// returns. ROOT stands for the directory of those that ship.
+// writeKustomizations writes some, by directory, into a directory that it returns. ROOT stands for the directory of
+// those that ship.
 func writeKustomizations(t *testing.T, texts map[string]string) string {
 	t.Helper()
 	// Kustomize takes no absolute paths, and resolves links first.

@@ -9,8 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
 
-// TestPodIsConfined checks what goes beyond the level "restricted", which the
-// API server enforces, too.
+// TestPodIsConfined checks what goes beyond the level "restricted", which the API server enforces, too.
 func TestPodIsConfined(t *testing.T) {
 	yes, no := true, false
 	found := map[string]int{}
@@ -46,8 +45,8 @@ func TestPodIsConfined(t *testing.T) {
 	}
 }
 
-// TestScrapesKeepNamespaces checks for honorLabels, without which all releases
-// would be in the namespace of the exporter.
+// TestScrapesKeepNamespaces checks for honorLabels, without which all releases would be in the namespace of the
+// exporter.
 func TestScrapesKeepNamespaces(t *testing.T) {
 	endpoints := map[string]string{"ServiceMonitor": "endpoints", "PodMonitor": "podMetricsEndpoints"}
 	for _, o := range parse(t, mustBuild(t, "default", "service-monitor", "pod-monitor")) {

@@ -1,5 +1,5 @@
-// Package rules_test has promtool check the alert rules and run their unit
-// tests, which are the YAML files beside this one.
+// Package rules_test has promtool check the alert rules and run their unit tests, which are the YAML files beside this
+// one.
 package rules_test
 
 import (
@@ -30,9 +30,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// run has promtool work on files, which Go is told of: it caches the outcome
-// of tests, and runs them again only when a file has changed that it saw them
-// look at.
+// run has promtool work on files, which Go is told of: it caches the outcome of tests, and runs them again only when a
+// file has changed that it saw them look at.
 func run(t *testing.T, command string, files ...string) {
 	t.Helper()
 	args := strings.Fields(command)
@@ -120,8 +119,7 @@ func TestRunbook(t *testing.T) {
 	}
 }
 
-// TestEveryAlertHasUnitTests looks for a test that names the alert as one that
-// is expected.
+// TestEveryAlertHasUnitTests looks for a test that names the alert as one that is expected.
 func TestEveryAlertHasUnitTests(t *testing.T) {
 	files, err := filepath.Glob("*.yaml")
 	if err != nil {

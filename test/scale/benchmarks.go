@@ -1,5 +1,3 @@
-//go:build unix
-
 package main
 
 import (
@@ -9,16 +7,18 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/process"
 )
 
 const (
 	smallPayload = "34KB"
 	largePayload = "470KB"
-	// rounds is how often each benchmark runs; the median counts.
+	// rounds is how often each benchmark runs. The median counts.
 	rounds = 3
 )
 
-// decoding compares reading the head of a payload with unmarshalling the whole.
+// decoding compares reading the head of a payload with unmarshalling the whole payload.
 type decoding struct {
 	Small, Large comparison
 }
@@ -33,11 +33,11 @@ type comparison struct {
 func (c comparison) ratio() float64 { return c.Unmarshal / c.Head }
 
 // benchmark runs the benchmarks of the decoder.
-func benchmark(ctx context.Context, root string) (decoding, error) {
+func benchmark(ctx context.Context) (decoding, error) {
 	pattern := fmt.Sprintf("^Benchmark(Decode|Unmarshal)$/^(%s|%s)$", smallPayload, largePayload)
 	cmd := exec.CommandContext(ctx, "go", "test", "-run=^$", "-bench="+pattern, "-benchmem", "-count="+strconv.Itoa(rounds), "./internal/decode")
-	cmd.Dir = root
-	cmd.SysProcAttr = ownGroup()
+	cmd.Dir = process.Root()
+	process.Detach(cmd)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return decoding{}, fmt.Errorf("go test -bench: %w\n%s", err, out)

@@ -1,14 +1,15 @@
-//go:build unix
-
 package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/process"
 )
 
 // experiment holds what its steps share.
@@ -44,11 +45,7 @@ func measure(ctx context.Context, cfg config, stdout, stderr io.Writer) (err err
 	if e.dir, err = os.MkdirTemp("", "helm-state-metrics-scale-"); err != nil {
 		return err
 	}
-	defer func() {
-		if err := os.RemoveAll(e.dir); err != nil {
-			e.say("cannot clean up: %v", err)
-		}
-	}()
+	defer func() { err = errors.Join(err, os.RemoveAll(e.dir)) }()
 	if err := e.run(ctx); err != nil {
 		return err
 	}
@@ -62,13 +59,13 @@ func measure(ctx context.Context, cfg config, stdout, stderr io.Writer) (err err
 // steps is how many times run calls begin.
 const steps = 9
 
-func (e *experiment) run(ctx context.Context) error {
+func (e *experiment) run(ctx context.Context) (err error) {
 	e.begin("starting etcd and a Kubernetes API server")
-	cluster, err := e.startCluster(ctx)
+	cluster, err := process.StartCluster(ctx, e.clusterDir(), e.clusterSettings())
 	if err != nil {
 		return err
 	}
-	defer cluster.stop()
+	defer func() { err = errors.Join(err, cluster.Stop()) }()
 
 	e.begin("writing %d revisions of %d releases (about a minute for 10,000 records)", e.cfg.revisions, e.cfg.releases)
 	if err := e.fill(ctx); err != nil {
@@ -92,7 +89,7 @@ func (e *experiment) run(ctx context.Context) error {
 		return err
 	}
 	e.begin("running the benchmarks of the decoder")
-	e.found.decoding, err = benchmark(ctx, e.cfg.root)
+	e.found.decoding, err = benchmark(ctx)
 	return err
 }
 
@@ -175,8 +172,7 @@ func (e *experiment) measureExporter(ctx context.Context) error {
 		if n == e.cfg.starts-1 {
 			err = e.work(ctx, r)
 		}
-		r.stop()
-		if err != nil {
+		if err := errors.Join(err, r.stop()); err != nil {
 			return err
 		}
 	}
@@ -197,24 +193,8 @@ func (e *experiment) exporter(family string, args ...string) subject {
 	return subject{name: "helm-state-metrics", program: e.cfg.exporter, args: args, family: family}
 }
 
-// startCluster returns when the control plane is ready.
-func (e *experiment) startCluster(ctx context.Context) (*process, error) {
-	// If this program is killed outright, the control plane at least notices.
-	p, err := launch("cluster", e.cfg.program("cluster"), filepath.Join(e.dir, "cluster.log"),
-		e.clusterSettings(),
-		"--dir", filepath.Join(e.dir, "cluster"), "--with-parent")
-	if err != nil {
-		return nil, err
-	}
-	if err := p.await(ctx, pollInterval, "it is ready", func() (bool, error) { return p.wrote("ready"), nil }); err != nil {
-		p.stop()
-		return nil, err
-	}
-	return p, nil
-}
-
-// clusterSettings has the control plane, which keeps all records in memory, fit into the machine with 100,000 of them. It
-// costs CPU, which the exporter would lack.
+// clusterSettings returns environment variables with which a control plane that keeps 100,000 records in memory fits
+// into the machine. They cost CPU that the exporter would lack, so they are only for large clusters.
 func (e *experiment) clusterSettings() []string {
 	if e.cfg.releases*e.cfg.revisions <= 20_000 {
 		return nil
@@ -222,8 +202,9 @@ func (e *experiment) clusterSettings() []string {
 	return []string{"GOGC=25"}
 }
 
-// kubeconfig is the one of the control plane's administrator.
-func (e *experiment) kubeconfig() string { return filepath.Join(e.dir, "cluster", "kubeconfig") }
+func (e *experiment) clusterDir() string { return filepath.Join(e.dir, "cluster") }
+
+func (e *experiment) kubeconfig() string { return process.Kubeconfig(e.clusterDir()) }
 
 // begin announces the next step.
 func (e *experiment) begin(format string, args ...any) {

@@ -1,8 +1,7 @@
-//go:build unix
-
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"runtime"
@@ -54,4 +53,59 @@ func describeMachine() (machine, error) {
 
 func (m machine) String() string {
 	return fmt.Sprintf("%d × %s, %s, %s, %s", m.Cores, m.CPU, m.Memory, m.Kernel, m.Go)
+}
+
+// tick is the unit of the times in /proc/PID/stat: USER_HZ, which is 100 on every architecture that Go supports.
+const tick = 10 * time.Millisecond
+
+// cpuTime is what a process has used so far, in user and in system mode.
+func cpuTime(pid int) (time.Duration, error) {
+	path := fmt.Sprintf("/proc/%d/stat", pid)
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return 0, err
+	}
+	// The program's name comes second, in parentheses, and may hold anything. utime and stime are fields 14 and 15.
+	fields := bytes.Fields(text[bytes.LastIndexByte(text, ')')+1:])
+	if len(fields) < 13 {
+		return 0, fmt.Errorf("%s has only %d fields", path, len(fields))
+	}
+	var total time.Duration
+	for _, field := range fields[11:13] {
+		n, err := strconv.ParseInt(string(field), 10, 64)
+		if err != nil {
+			return 0, fmt.Errorf("%s: %w", path, err)
+		}
+		total += time.Duration(n) * tick
+	}
+	return total, nil
+}
+
+// peakRSS is the largest resident set that a process has had, in bytes.
+func peakRSS(pid int) (int64, error) {
+	path := fmt.Sprintf("/proc/%d/status", pid)
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return 0, err
+	}
+	value, ok := field(string(text), "VmHWM")
+	if !ok {
+		return 0, fmt.Errorf("%s has no VmHWM", path)
+	}
+	kib, err := strconv.ParseInt(strings.TrimSuffix(value, " kB"), 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", path, err)
+	}
+	return kib << 10, nil
+}
+
+// field finds "name : value" in a file of /proc.
+func field(text, name string) (string, bool) {
+	for line := range strings.Lines(text) {
+		key, value, ok := strings.Cut(line, ":")
+		if ok && strings.TrimSpace(key) == name {
+			return strings.TrimSpace(value), true
+		}
+	}
+	return "", false
 }

@@ -1,10 +1,9 @@
-//go:build unix
-
 package main
 
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -13,10 +12,12 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/gzip"
+
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/prometheus"
 )
 
-// scraper scrapes one exporter, as Prometheus does: gzip, and a connection that stays open. It is not safe for
-// concurrent use; its buffers are used again by the next scrape.
+// scraper scrapes one exporter as Prometheus does: compressed, and over one connection. It is not safe for concurrent
+// use. The next scrape reuses its buffers.
 type scraper struct {
 	address string
 	client  *http.Client
@@ -25,7 +26,7 @@ type scraper struct {
 	gzip    gzip.Reader
 }
 
-// scrape is one answer. Its text is valid until the next one.
+// scrape is one answer. Its text is valid until the next scrape.
 type scrape struct {
 	text []byte
 	wire int           // bytes of the body as sent
@@ -34,13 +35,13 @@ type scrape struct {
 }
 
 func newScraper(address string) *scraper {
-	// The answer is to be counted as it comes, so the client must not inflate it.
+	// The client must not decompress the answer, whose size is measured.
 	return &scraper{address: address, client: &http.Client{Transport: &http.Transport{DisableCompression: true}}}
 }
 
 func (s *scraper) close() { s.client.CloseIdleConnections() }
 
-// get reads a page into the wire buffer.
+// get reads a page into the buffer wire.
 func (s *scraper) get(ctx context.Context, path string, header http.Header) (status int, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.address+path, nil)
 	if err != nil {
@@ -57,19 +58,27 @@ func (s *scraper) get(ctx context.Context, path string, header http.Header) (sta
 	return resp.StatusCode, err
 }
 
-// readiness asks /readyz, and returns what it awaits. An exporter that does not listen yet awaits everything.
-func (s *scraper) readiness(ctx context.Context) (ready bool, awaits string) {
+// readiness asks /readyz, and returns nil or an error that says what the exporter waits for.
+func (s *scraper) readiness(ctx context.Context) error {
 	status, err := s.get(ctx, "/readyz", nil)
-	if err != nil {
-		return false, initialList
+	switch {
+	case err != nil: // The exporter does not listen yet.
+		return errors.Join(errInitialList, err)
+	case status == http.StatusOK:
+		return nil
+	case strings.Contains(s.wire.String(), initialList):
+		return errInitialList
+	default:
+		return errors.New(strings.TrimSpace(s.wire.String()))
 	}
-	return status == http.StatusOK, s.wire.String()
 }
 
-// initialList is in what /readyz says until the initial list has been delivered.
+// initialList is in the answer of /readyz until the initial list has been delivered.
 const initialList = "waiting for the initial list"
 
-// scrape asks for /metrics, compressed, and inflates the answer once it has been timed.
+var errInitialList = errors.New(initialList)
+
+// scrape asks for /metrics, compressed, and decompresses the answer after the time has been taken.
 func (s *scraper) scrape(ctx context.Context) (scrape, error) {
 	begin := time.Now()
 	status, err := s.get(ctx, "/metrics", http.Header{"Accept-Encoding": {"gzip"}})
@@ -92,17 +101,6 @@ func (s *scraper) scrape(ctx context.Context) (scrape, error) {
 	return result, nil
 }
 
-// series counts the series of a family, or of all of them if it is "".
-func (s scrape) series(family string) int {
-	count := 0
-	for line := range bytes.Lines(s.text) {
-		if line[0] != '#' && (family == "" || bytes.HasPrefix(line, []byte(family+"{"))) {
-			count++
-		}
-	}
-	return count
-}
-
 // sum adds up the values of a family's series.
 func (s scrape) sum(family string) (float64, error) {
 	sum := 0.0
@@ -120,9 +118,59 @@ func (s scrape) sum(family string) (float64, error) {
 	return sum, nil
 }
 
-// shows tells whether a revision is known in full: its chart, and that it is deployed.
+// shows reports whether a revision is exposed completely: its chart, and that it is deployed.
 func (s scrape) shows(name, namespace string, revision int) bool {
 	info := fmt.Sprintf(`name=%q,namespace=%q,revision="%d"} 1`, name, namespace, revision)
 	status := fmt.Sprintf(`helm_release_status{name=%q,namespace=%q,status="deployed"} 1`, name, namespace)
 	return bytes.Contains(s.text, []byte(info)) && bytes.Contains(s.text, []byte(status))
+}
+
+// scraping is how long an exporter is scraped without a pause to compute the means. It has to be long because /proc
+// counts CPU in steps of 10 ms.
+const scraping = 2 * time.Second
+
+// steady is what scrapes cost an exporter while nothing changes.
+type steady struct {
+	Series  int
+	Text    int           // bytes of one scrape
+	Wire    int           // bytes of it compressed
+	Took    time.Duration // mean
+	CPU     time.Duration // mean
+	PeakRSS int64         // of the process since its start
+	Fetches int           // GETs of payloads since its start
+}
+
+// scrapeRepeatedly measures scrapes.
+func (r *running) scrapeRepeatedly(ctx context.Context) (steady, error) {
+	last, err := r.scrape(ctx) // It renders what has not been rendered yet.
+	if err != nil {
+		return steady{}, err
+	}
+	before, err := cpuTime(r.PID())
+	if err != nil {
+		return steady{}, err
+	}
+	var count int
+	var took time.Duration
+	for begin := time.Now(); time.Since(begin) < scraping; count++ {
+		if last, err = r.scrape(ctx); err != nil {
+			return steady{}, err
+		}
+		took += last.took
+	}
+	after, err := cpuTime(r.PID())
+	if err != nil {
+		return steady{}, err
+	}
+	s := steady{
+		Series: prometheus.Count(last.text, ""), Text: len(last.text), Wire: last.wire,
+		Took: took / time.Duration(count), CPU: (after - before) / time.Duration(count),
+	}
+	fetches, err := last.sum("helm_state_metrics_payload_fetches_total")
+	if err != nil {
+		return steady{}, err
+	}
+	s.Fetches = int(fetches)
+	s.PeakRSS, err = peakRSS(r.PID())
+	return s, err
 }

@@ -1,20 +1,30 @@
-//go:build unix
-
 package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"net"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
+
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/process"
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/prometheus"
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/relay"
 )
 
-// startInterval is how often an exporter that starts is asked whether it is ready. To ask more often would be
-// measured too.
-const startInterval = 10 * time.Millisecond
+const (
+	// startInterval is how often an exporter that starts is asked whether it is ready. The cost of more frequent
+	// requests would be measured too.
+	startInterval = 10 * time.Millisecond
+	// patience limits the time that a start may take.
+	patience = 10 * time.Minute
+)
 
 // subject is an exporter to start.
 type subject struct {
@@ -38,96 +48,106 @@ type startup struct {
 
 // running is an exporter that has started.
 type running struct {
-	*process
+	*process.Process
 	*scraper
 	startup
 }
 
-func (r *running) stop() {
+func (r *running) stop() error {
 	r.close()
-	r.process.stop()
+	return r.Stop()
 }
 
 // start runs an exporter until it exposes every release. The caller stops it.
 func (e *experiment) start(ctx context.Context, s subject, kubeconfig string) (*running, error) {
-	address, err := freeAddress()
+	address, err := process.FreeAddress()
 	if err != nil {
 		return nil, err
 	}
 	args := slices.Concat(s.args, []string{"--kubeconfig=" + kubeconfig, "--web.listen-address=" + address})
-	p, err := launch(s.name, s.program, filepath.Join(e.dir, s.name+".log"), s.env, args...)
+	cmd := exec.Command(s.program, args...)
+	cmd.Env = append(os.Environ(), s.env...)
+	process.Detach(cmd)
+	p, err := process.Start(cmd)
 	if err != nil {
 		return nil, err
 	}
-	r := &running{process: p, scraper: newScraper(address)}
+	r := &running{Process: p, scraper: newScraper(address)}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	if err := r.observe(ctx, s.family, e.cfg.releases, e.say); err != nil {
-		r.stop()
-		return nil, err
+		return nil, errors.Join(err, r.stop())
 	}
 	return r, nil
 }
 
 // observe waits for each stage of the start.
 func (r *running) observe(ctx context.Context, family string, releases int, say func(string, ...any)) (err error) {
-	told := r.began
-	err = r.await(ctx, startInterval, "it is ready", func() (bool, error) {
-		ready, awaits := r.readiness(ctx)
-		if time.Since(told) > progressInterval {
-			told = time.Now()
-			say("      %s is %s", r.name, strings.TrimSpace(awaits))
+	reported := r.Began
+	err = r.Await(ctx, startInterval, func() error {
+		waiting := r.readiness(ctx)
+		if time.Since(reported) > progressInterval {
+			reported = time.Now()
+			say("      %s: %v", r.Name, waiting)
 		}
-		if r.List == 0 && !strings.Contains(awaits, initialList) {
-			r.List = time.Since(r.began)
+		if r.List == 0 && !errors.Is(waiting, errInitialList) {
+			r.List = time.Since(r.Began)
 		}
-		return ready, nil
+		return waiting
 	})
 	if err != nil {
 		return err
 	}
-	r.Ready = time.Since(r.began)
-	err = r.await(ctx, startInterval, fmt.Sprintf("%s has %d series", family, releases), func() (bool, error) {
+	r.Ready = time.Since(r.Began)
+	err = r.Await(ctx, startInterval, func() error {
 		s, err := r.scrape(ctx)
-		r.Complete = s.end.Sub(r.began)
-		return s.series(family) == releases, err
+		r.Complete = s.end.Sub(r.Began)
+		if count := prometheus.Count(s.text, family); err == nil && count != releases {
+			err = fmt.Errorf("%s has %d series, want %d", family, count, releases)
+		}
+		return err
 	})
 	if err != nil {
 		return err
 	}
-	if r.CPU, err = cpuTime(r.pid()); err != nil {
+	if r.CPU, err = cpuTime(r.PID()); err != nil {
 		return err
 	}
-	r.PeakRSS, err = peakRSS(r.pid())
+	r.PeakRSS, err = peakRSS(r.PID())
 	return err
 }
 
-// startCounted starts an exporter whose way to the API server leads through a relay, does with it what else is to be
-// done, and stops it again.
-func (e *experiment) startCounted(ctx context.Context, s subject, then ...func(*running) error) (startup, error) {
-	through := filepath.Join(e.dir, s.name+".kubeconfig")
-	relay, err := openRelay(ctx, e.kubeconfig(), through)
+// startCounted starts an exporter that reaches the API server through a relay, calls the given functions, and stops the
+// exporter.
+func (e *experiment) startCounted(ctx context.Context, s subject, then ...func(*running) error) (result startup, err error) {
+	config, err := clientcmd.LoadFromFile(e.kubeconfig())
 	if err != nil {
 		return startup{}, err
 	}
-	defer relay.close()
+	server := config.Clusters[config.Contexts[config.CurrentContext].Cluster]
+	passing, err := relay.New(strings.TrimPrefix(server.Server, "https://"))
+	if err != nil {
+		return startup{}, err
+	}
+	if err := passing.On(); err != nil {
+		return startup{}, err
+	}
+	defer passing.Off()
+	server.Server = "https://" + passing.Address()
+	through := filepath.Join(e.dir, s.name+".kubeconfig")
+	if err := clientcmd.WriteToFile(*config, through); err != nil {
+		return startup{}, err
+	}
 	r, err := e.start(ctx, s, through)
 	if err != nil {
 		return startup{}, err
 	}
-	defer r.stop()
-	r.Received, r.Sent = relay.received.Load(), relay.sent.Load()
+	defer func() { err = errors.Join(err, r.stop()) }()
+	r.Received, r.Sent = passing.Received(), passing.Sent()
 	for _, do := range then {
 		if err := do(r); err != nil {
 			return startup{}, err
 		}
 	}
 	return r.startup, nil
-}
-
-// freeAddress is one that nobody listens on right now.
-func freeAddress() (string, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return listener.Addr().String(), listener.Close()
 }

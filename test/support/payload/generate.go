@@ -40,8 +40,8 @@ type Generator struct{ *rand.Rand }
 // NewGenerator returns a generator. The same seed gives the same releases.
 func NewGenerator(seed int) Generator { return Generator{rand.New(rand.NewPCG(uint64(seed), 1))} }
 
-// Release generates a release without times, version and status. On average its chart has the given number of templates:
-// 30 make a payload of about 44 kB, as charts of databases or ingress controllers have.
+// Release generates a release without times, version and status. On average its chart has the given number of
+// templates: 30 make a payload of about 44 kB, as charts of databases or ingress controllers have.
 func (g Generator) Release(namespace string, templates int) *Release {
 	chart := g.word()
 	r := &Release{

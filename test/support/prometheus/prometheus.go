@@ -68,7 +68,7 @@ func (s *Server) Get(path string, query url.Values, data any) error {
 		return err
 	}
 	if answer.Error != "" {
-		return fmt.Errorf("Prometheus answers: %s", answer.Error)
+		return fmt.Errorf("the answer is an error: %s", answer.Error)
 	}
 	return nil
 }

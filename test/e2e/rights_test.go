@@ -1,11 +1,8 @@
 package e2e_test
 
 import (
-	"encoding/json"
 	"fmt"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -15,13 +12,11 @@ import (
 	authorizationv1 "k8s.io/api/authorization/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 )
 
-// TestRightsAreUsed installs the variants of the chart that differ in what they
-// grant, runs the exporter with the flags and the token of each, and compares
-// what it asks for with what it may.
+// TestRightsAreUsed installs the variants of the chart that grant different rights, runs the exporter with the flags
+// and the token of each, and compares its requests with its rights.
 func TestRightsAreUsed(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -50,36 +45,25 @@ func TestRightsAreUsed(t *testing.T) {
 			e.awaitReady(t)
 			eventually(t, patience, rightsAreUsed(t, d))
 			e.stop(t)
-			if err := rightsAreUsed(t, d)(); err != nil { // and nothing since
+			if err := rightsAreUsed(t, d)(); err != nil { // Nothing may have been added.
 				t.Error(err)
 			}
 		})
 	}
 }
 
-// tokenKubeconfig lets a process outside of a container be the exporter of a
-// Deployment.
+// tokenKubeconfig writes a kubeconfig with the rights of a Deployment, for an exporter outside of a container.
 func tokenKubeconfig(t *testing.T, d *appsv1.Deployment) string {
 	t.Helper()
-	config := clientcmdapi.NewConfig()
-	config.Clusters["c"] = &clientcmdapi.Cluster{Server: shared.config.Host, CertificateAuthorityData: shared.config.CAData}
-	config.AuthInfos["u"] = &clientcmdapi.AuthInfo{Token: requestToken(t, d)}
-	config.Contexts["x"] = &clientcmdapi.Context{Cluster: "c", AuthInfo: "u"}
-	config.CurrentContext = "x"
-	path := filepath.Join(t.TempDir(), "kubeconfig")
-	if err := clientcmd.WriteToFile(*config, path); err != nil {
-		t.Fatal(err)
-	}
-	return path
+	return writeKubeconfig(t, access{server: shared.config.Host, ca: shared.config.CAData}, clientcmdapi.AuthInfo{Token: requestToken(t, d)})
 }
 
-// rightsAreUsed is what an exporter is expected to have done of what it may:
-// all of it, and nothing else; for eventually.
+// rightsAreUsed returns a check that an exporter has used all its rights and has made no other requests.
 func rightsAreUsed(t *testing.T, d *appsv1.Deployment) func() error {
 	return func() error {
 		t.Helper()
 		may := granted(t, d)
-		// Lists are for API servers that cannot begin a watch with one.
+		// Lists are for API servers that cannot begin a watch with a list.
 		maps.DeleteFunc(may, func(right string, _ bool) bool { return strings.HasPrefix(right, "list ") })
 		did := make(map[string]bool)
 		for _, request := range requestsBy(t, exporterUser(d)) {
@@ -99,8 +83,8 @@ func rightsAreUsed(t *testing.T, d *appsv1.Deployment) func() error {
 	}
 }
 
-// granted are the rights of an exporter, such as "list secrets" or "get secrets
-// in team-a", by whatever is bound to its account.
+// granted returns the rights of an exporter by all roles that are bound to its account, such as "list secrets" or "get
+// secrets in team-a".
 func granted(t *testing.T, d *appsv1.Deployment) map[string]bool {
 	t.Helper()
 	rbac := shared.client.RbacV1()
@@ -149,17 +133,14 @@ func granted(t *testing.T, d *appsv1.Deployment) map[string]bool {
 	return rights
 }
 
-// allowed asks the API server whether a user has a right, for eventually.
+// allowed returns a check that a user has a right, according to the API server.
 func allowed(t *testing.T, user, right string) func() error {
-	words := strings.Fields(right + " in ") // verb, resource, "in", and a namespace or nothing
-	namespace := ""
-	if len(words) > 3 {
-		namespace = words[3]
-	}
+	what, namespace, _ := strings.Cut(right, " in ")
+	verb, resource, _ := strings.Cut(what, " ")
 	return func() error {
 		review, err := shared.client.AuthorizationV1().SubjectAccessReviews().Create(t.Context(), &authorizationv1.SubjectAccessReview{
 			Spec: authorizationv1.SubjectAccessReviewSpec{User: user, ResourceAttributes: &authorizationv1.ResourceAttributes{
-				Verb: words[0], Resource: words[1], Namespace: namespace,
+				Verb: verb, Resource: resource, Namespace: namespace,
 			}},
 		}, metav1.CreateOptions{})
 		if err == nil && !review.Status.Allowed {
@@ -169,33 +150,8 @@ func allowed(t *testing.T, user, right string) func() error {
 	}
 }
 
-// authorized is a line of the audit log, with what was decided.
-type authorized struct {
-	auditEvent
-	User        struct{ Username string }
-	Annotations map[string]string
-}
-
-// requestsBy are those of a user who impersonates nobody.
-func requestsBy(t *testing.T, user string) []authorized {
+// requestsBy returns the requests of a user that impersonates nobody.
+func requestsBy(t *testing.T, user string) []auditEvent {
 	t.Helper()
-	text, err := os.ReadFile(shared.auditLog())
-	if err != nil {
-		t.Fatal(err)
-	}
-	var found []authorized
-	// The last line may still be under way.
-	for _, line := range lines(string(text[:strings.LastIndexByte(string(text), '\n')+1])) {
-		if !strings.Contains(line, user) {
-			continue
-		}
-		var request authorized
-		if err := json.Unmarshal([]byte(line), &request); err != nil {
-			t.Fatal(err)
-		}
-		if request.User.Username == user {
-			found = append(found, request)
-		}
-	}
-	return found
+	return slices.DeleteFunc(auditEvents(t, user), func(e auditEvent) bool { return e.User.Username != user })
 }

@@ -1,13 +1,17 @@
-//go:build unix
-
 package main
 
 import (
+	"bytes"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/helm-state-metrics/helm-state-metrics/internal/decode"
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/cluster"
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/payload"
 )
 
 func TestParseBenchmarks(t *testing.T) {
@@ -92,5 +96,38 @@ func TestMissedFiguresAreMarked(t *testing.T) {
 	}
 	if want := "| too slow | 200 ms | ≤ 100 ms | MISSED | 4 s |  |"; !strings.Contains(r.markdown(), want) {
 		t.Errorf("%q is missing in\n%s", want, r.markdown())
+	}
+}
+
+func TestRevisionsDifferInTheirHeads(t *testing.T) {
+	records, err := history(config{revisions: 3, namespaces: 50, templates: 30}, 7, 1, 4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := make(map[string]bool)
+	for i, r := range records {
+		want := "superseded"
+		if i == 2 {
+			want = "deployed"
+		}
+		if r.Labels["version"] != strconv.Itoa(i+1) || r.Labels["status"] != want {
+			t.Errorf("record %d has the labels %v; want revision %d, %s", i, r.Labels, i+1, want)
+		}
+		full, err := payload.Decode(r.Data[cluster.PayloadKey])
+		if err != nil {
+			t.Fatal(err)
+		}
+		head, err := decode.New().Head(bytes.NewReader(r.Data[cluster.PayloadKey]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if head.Chart.Version != full.Chart.Metadata.Version || !head.LastDeployed.Equal(full.Info.LastDeployed.Time) {
+			t.Errorf("revision %d: the head says %s of %s, the whole %s of %s", i+1,
+				head.Chart.Version, head.LastDeployed, full.Chart.Metadata.Version, full.Info.LastDeployed)
+		}
+		seen[head.Chart.Version] = true
+	}
+	if len(records) != 3 || len(seen) != 3 {
+		t.Errorf("%d records have %d chart versions, want 3 of 3 revisions", len(records), len(seen))
 	}
 }
