@@ -16,9 +16,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/helm-state-metrics/helm-state-metrics/test/support/cluster"
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/expect"
 )
 
-// The flags of `make agree`.
 var (
 	operations = flag.Int("operations", 200, "how many random operations TestAgreement does")
 	randomSeed = flag.Uint64("seed", 1, "seed of the random operations")
@@ -104,15 +104,11 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-// records returns Helm's records in a namespace.
 func (w *world) records(t *testing.T, namespace string) []corev1.Secret {
 	t.Helper()
-	list, err := shared.client.CoreV1().Secrets(namespace).List(t.Context(), metav1.ListOptions{
+	list := expect.Value(shared.client.CoreV1().Secrets(namespace).List(t.Context(), metav1.ListOptions{
 		LabelSelector: cluster.Owner, FieldSelector: "type=" + cluster.RecordType,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	}))(t)
 	return list.Items
 }
 
@@ -168,9 +164,7 @@ func (w *world) create(t *testing.T, namespace, name string, number int) {
 	document := strings.Replace(validHead, `"name":"valid"`, fmt.Sprintf(`"name":"chart-%d"`, w.charts), 1) + `"}`
 	secrets := shared.client.CoreV1().Secrets(namespace)
 	_ = secrets.Delete(t.Context(), cluster.RecordName(name, number), metav1.DeleteOptions{}) // Usually there is none.
-	if _, err := secrets.Create(t.Context(), cluster.Secret(name, number, w.status(), stored(document)), metav1.CreateOptions{}); err != nil {
-		t.Fatal(err)
-	}
+	expect.Value(secrets.Create(t.Context(), cluster.Secret(name, number, w.status(), stored(document)), metav1.CreateOptions{}))(t)
 }
 
 // helm runs a command that may fail, for example after the records that it needs were deleted by hand.

@@ -19,11 +19,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/expect"
 	"github.com/helm-state-metrics/helm-state-metrics/test/support/process"
 )
 
@@ -70,9 +70,7 @@ func inspectImage(t *testing.T, image string) {
 			t.Errorf("the image has no label for its %s", stamped)
 		}
 	}
-	if diff := cmp.Diff(want, config); diff != "" {
-		t.Errorf("the config differs (-want +got):\n%s", diff)
-	}
+	expect.Equal(t, "the config differs", want, config)
 
 	container := strings.TrimSpace(string(docker(t, "create", image)))
 	defer docker(t, "rm", container)
@@ -90,18 +88,13 @@ func inspectImage(t *testing.T, image string) {
 		}
 		names = append(names, file.Name)
 		if strings.HasSuffix(file.Name, ".crt") {
-			text, err := io.ReadAll(files)
-			if err != nil {
-				t.Fatal(err)
-			}
+			text := expect.Value(io.ReadAll(files))(t)
 			if !x509.NewCertPool().AppendCertsFromPEM(text) {
 				t.Errorf("%s contains no certificates", file.Name)
 			}
 		}
 	}
-	if diff := cmp.Diff([]string{"etc/ssl/certs/ca-certificates.crt", "helm-state-metrics"}, names); diff != "" {
-		t.Errorf("the files differ (-want +got):\n%s", diff)
-	}
+	expect.Equal(t, "the files differ", []string{"etc/ssl/certs/ca-certificates.crt", "helm-state-metrics"}, names)
 }
 
 // dockerMissing returns why no container can run here, or nil.
@@ -115,7 +108,6 @@ func dockerMissing() error {
 	return nil
 }
 
-// docker runs a command of docker and returns its output.
 func docker(t *testing.T, args ...string) []byte {
 	t.Helper()
 	var stderr bytes.Buffer
@@ -128,7 +120,6 @@ func docker(t *testing.T, args ...string) []byte {
 	return out
 }
 
-// container is an exporter in a container.
 type container struct {
 	*exporter
 	name string
@@ -138,10 +129,7 @@ type container struct {
 // loopback interface.
 func startContainer(t *testing.T, image string, d *appsv1.Deployment, mounts map[string]string) container {
 	t.Helper()
-	server, err := url.Parse(shared.config.Host)
-	if err != nil {
-		t.Fatal(err)
-	}
+	server := expect.Value(url.Parse(shared.config.Host))(t)
 	spec := d.Spec.Template.Spec.Containers[0]
 	name := filepath.Base(shared.dir) + "-" + d.Namespace
 	args := []string{
@@ -212,9 +200,7 @@ func probesAnswer(t *testing.T, c container, d *appsv1.Deployment) {
 func obeysMemoryLimit(t *testing.T, c container, d *appsv1.Deployment) {
 	t.Helper()
 	limit := d.Spec.Template.Spec.Containers[0].Resources.Limits[corev1.ResourceMemory]
-	if err := c.has(series{"go_gc_gomemlimit_bytes": float64(limit.Value() * 9 / 10)})(); err != nil {
-		t.Error(err)
-	}
+	expect.NoError(t, c.has(series{"go_gc_gomemlimit_bytes": float64(limit.Value() * 9 / 10)})())
 }
 
 // mountsOf returns the directories that the kubelet would mount into the pod of a Deployment, by their paths in the
@@ -247,10 +233,7 @@ func mountsOf(t *testing.T, d *appsv1.Deployment) map[string]string {
 // projected returns the files that a projection makes of a Secret.
 func projected(t *testing.T, namespace string, projection *corev1.SecretProjection) map[string][]byte {
 	t.Helper()
-	secret, err := shared.client.CoreV1().Secrets(namespace).Get(t.Context(), projection.Name, metav1.GetOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	secret := expect.Value(shared.client.CoreV1().Secrets(namespace).Get(t.Context(), projection.Name, metav1.GetOptions{}))(t)
 	if len(projection.Items) == 0 {
 		return secret.Data
 	}
@@ -270,9 +253,7 @@ func writeFiles(t *testing.T, files map[string][]byte) string {
 	t.Helper()
 	dir := t.TempDir()
 	for name, text := range files {
-		if err := os.WriteFile(filepath.Join(dir, name), text, 0o644); err != nil {
-			t.Fatal(err)
-		}
+		expect.NoError(t, os.WriteFile(filepath.Join(dir, name), text, 0o644))
 	}
 	return dir
 }

@@ -9,10 +9,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/expect"
 )
 
-// dashboard is what the tests read of dashboard.json.
 type dashboard struct {
 	UID        string
 	Templating struct {
@@ -73,7 +72,6 @@ func (s seed) dashboard(t *testing.T) {
 	}
 }
 
-// substitute replaces variables as Grafana does.
 func (s seed) substitute(query string) string {
 	return strings.NewReplacer(
 		"$namespace", "("+s.shop.namespace+"|"+s.team.namespace+")",
@@ -112,21 +110,21 @@ func (s seed) variables(t *testing.T, d dashboard) {
 			t.Errorf("the variable %s has a query and a definition that differ", v.Name)
 		}
 	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("values of the variables (-want +got):\n%s", diff)
-	}
+	expect.Equal(t, "values of the variables", want, got)
 }
 
-// tally sums values by labels, as aggregations of PromQL do. Facts for which the labels are nil are left out.
-func tally(facts []fact, each func(fact) (labels map[string]string, value float64)) series {
+// tally sums values of the releases for which a condition holds, by labels, as aggregations of PromQL do.
+func (s seed) tally(holds func(fact) bool, labels func(fact) map[string]string, value func(fact) float64) answer {
 	sums := make(series)
-	for _, f := range facts {
-		if labels, value := each(f); labels != nil {
-			sums[seriesName("", labels)] += value
+	for _, f := range s.facts {
+		if holds(f) {
+			sums[seriesName("", labels(f))] += value(f)
 		}
 	}
-	return sums
+	return answer{series: sums}
 }
+
+func one(fact) float64 { return 1 }
 
 // rows returns series without a name. Each has the given labels and one more, whose values are the keys.
 func rows(label string, values map[string]float64, more map[string]string) series {
@@ -154,22 +152,12 @@ func (s seed) answers(t *testing.T) map[string]answer {
 
 // total is the number of releases for which a condition holds.
 func (s seed) total(holds func(fact) bool) answer {
-	return answer{series: tally(s.facts, func(f fact) (map[string]string, float64) {
-		if !holds(f) {
-			return nil, 0
-		}
-		return map[string]string{}, 1
-	})}
+	return s.tally(holds, func(fact) map[string]string { return nil }, one)
 }
 
 // each has one series for each release for which a condition holds.
 func (s seed) each(holds func(fact) bool, value func(fact) float64) answer {
-	return answer{series: tally(s.facts, func(f fact) (map[string]string, float64) {
-		if !holds(f) {
-			return nil, 0
-		}
-		return map[string]string{"namespace": f.Namespace, "name": f.Name}, value(f)
-	})}
+	return s.tally(holds, func(f fact) map[string]string { return map[string]string{"namespace": f.Namespace, "name": f.Name} }, value)
 }
 
 func every(fact) bool         { return true }
@@ -225,18 +213,15 @@ func (s seed) answersAboutReleases(t *testing.T) map[string]answer {
 
 // versions counts releases by the given labels of helm_release_info.
 func (s seed) versions(holds func(fact) bool, labels ...string) answer {
-	return answer{series: tally(s.facts, func(f fact) (map[string]string, float64) {
-		if !holds(f) {
-			return nil, 0
-		}
+	return s.tally(holds, func(f fact) map[string]string {
 		chart := chartVersion.FindStringSubmatch(f.Chart)
 		all := map[string]string{
 			"namespace": f.Namespace, "name": f.Name, "revision": strconv.Itoa(f.Revision),
 			"chart": chart[1], "chart_version": chart[2], "app_version": f.AppVersion,
 		}
 		maps.DeleteFunc(all, func(label, _ string) bool { return !slices.Contains(labels, label) })
-		return all, 1
-	})}
+		return all
+	}, one)
 }
 
 func (s seed) answersAboutCharts() map[string]answer {

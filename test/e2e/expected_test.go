@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/helm-state-metrics/helm-state-metrics/test/support/cluster"
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/expect"
 	"github.com/helm-state-metrics/helm-state-metrics/test/support/payload"
 )
 
@@ -50,7 +51,6 @@ type view struct {
 	labels      map[string]string // names of metric labels by keys of the records' labels
 }
 
-// add adds all series of a release.
 func (v view) add(want series, x expected) {
 	// with returns the labels that identify the release, and more.
 	with := func(more ...string) map[string]string {
@@ -115,7 +115,6 @@ func (v view) addStatus(want series, status string, with func(...string) map[str
 // chartVersion splits what Helm joined: a chart's name and version.
 var chartVersion = regexp.MustCompile(`^(.+?)-(v?\d+\.\d+\.\d+.*)$`)
 
-// series returns all series that the facts call for.
 func (v view) series(t *testing.T, facts []fact) series {
 	t.Helper()
 	want := make(series)
@@ -136,13 +135,9 @@ func (v view) series(t *testing.T, facts []fact) series {
 	return want
 }
 
-// decoded decodes a whole payload as Helm does.
 func decoded(t *testing.T, stored []byte) *payload.Release {
 	t.Helper()
-	r, err := payload.Decode(stored)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := expect.Value(payload.Decode(stored))(t)
 	return r
 }
 
@@ -244,10 +239,7 @@ func (h helm) labelled(t *testing.T, facts []fact) []fact {
 			if r.meta.Labels["name"] != f.Name || r.meta.Labels["status"] != "deployed" {
 				continue
 			}
-			number, err := strconv.Atoi(r.meta.Labels["version"])
-			if err != nil {
-				t.Fatal(err)
-			}
+			number := expect.Value(strconv.Atoi(r.meta.Labels["version"]))(t)
 			f.deployed = max(f.deployed, number)
 		}
 	}
@@ -260,19 +252,13 @@ func (h helm) records(t *testing.T) map[string]record {
 	records := make(map[string]record)
 	options := metav1.ListOptions{LabelSelector: cluster.Owner}
 	if h.driver == "configmap" {
-		list, err := shared.client.CoreV1().ConfigMaps(h.namespace).List(t.Context(), options)
-		if err != nil {
-			t.Fatal(err)
-		}
+		list := expect.Value(shared.client.CoreV1().ConfigMaps(h.namespace).List(t.Context(), options))(t)
 		for _, c := range list.Items {
 			records[c.Name] = record{c.ObjectMeta, []byte(c.Data[cluster.PayloadKey])}
 		}
 		return records
 	}
-	list, err := shared.client.CoreV1().Secrets(h.namespace).List(t.Context(), options)
-	if err != nil {
-		t.Fatal(err)
-	}
+	list := expect.Value(shared.client.CoreV1().Secrets(h.namespace).List(t.Context(), options))(t)
 	for _, s := range list.Items {
 		records[s.Name] = record{s.ObjectMeta, s.Data[cluster.PayloadKey]}
 	}

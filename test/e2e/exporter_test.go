@@ -4,16 +4,23 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/expect"
 	"github.com/helm-state-metrics/helm-state-metrics/test/support/process"
 )
 
-// exporter is a running process of the program under test.
 type exporter struct {
 	*process.Process
 	url    string // without a slash at its end
@@ -36,10 +43,7 @@ var listening = regexp.MustCompile(`msg="Listening on" address=(\S+)`)
 // runExporter runs a command that starts the exporter, and returns when the exporter listens.
 func runExporter(t *testing.T, cmd *exec.Cmd) *exporter {
 	t.Helper()
-	p, err := process.Start(cmd)
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := expect.Value(process.Start(cmd))(t)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	match, err := p.AwaitLine(ctx, listening)
@@ -69,7 +73,6 @@ func (e *exporter) stop(t *testing.T) {
 	}
 }
 
-// get returns the status and the body of an answer.
 func (e *exporter) get(path string) (status int, body string, err error) {
 	resp, err := e.client.Get(e.url + path)
 	if err != nil {
@@ -99,7 +102,6 @@ func (e *exporter) answers(path string, status int, parts ...string) func() erro
 	}
 }
 
-// awaitReady returns when the exporter is ready.
 func (e *exporter) awaitReady(t *testing.T) {
 	t.Helper()
 	eventually(t, patience, e.answers("/readyz", http.StatusOK))
@@ -119,4 +121,127 @@ func (e *exporter) says(parts ...string) func() error {
 		}
 		return fmt.Errorf("no line of the log contains all of %q", parts)
 	}
+}
+
+// series are values by name and labels, written as in the text format with the labels in alphabetical order.
+type series map[string]float64
+
+func seriesName(family string, labels map[string]string) string {
+	var b strings.Builder
+	b.WriteString(family)
+	for i, name := range slices.Sorted(maps.Keys(labels)) {
+		separator := byte(',')
+		if i == 0 {
+			separator = '{'
+		}
+		b.WriteByte(separator)
+		fmt.Fprintf(&b, "%s=%q", name, labels[name])
+	}
+	if len(labels) > 0 {
+		b.WriteByte('}')
+	}
+	return b.String()
+}
+
+func (s series) add(value float64, family string, labels map[string]string) {
+	s[seriesName(family, labels)] = value
+}
+
+// parse reads the text format. Of histograms it keeps only the count.
+func parse(text string) (series, error) {
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	families, err := parser.TextToMetricFamilies(strings.NewReader(text))
+	if err != nil {
+		return nil, err
+	}
+	all := make(series)
+	for _, family := range families {
+		for _, metric := range family.Metric {
+			labels := make(map[string]string)
+			for _, pair := range metric.Label {
+				labels[pair.GetName()] = pair.GetValue()
+			}
+			name := family.GetName()
+			value := metric.GetGauge().GetValue() + metric.GetCounter().GetValue() + metric.GetUntyped().GetValue()
+			if family.GetType() == dto.MetricType_HISTOGRAM {
+				name, value = name+"_count", float64(metric.GetHistogram().GetSampleCount())
+			}
+			if _, twice := all[seriesName(name, labels)]; twice {
+				return nil, fmt.Errorf("%s occurs twice", seriesName(name, labels))
+			}
+			all.add(value, name, labels)
+		}
+	}
+	return all, nil
+}
+
+func (e *exporter) scrape() (series, error) {
+	status, body, err := e.get("/metrics")
+	if err != nil {
+		return nil, err
+	}
+	if status != http.StatusOK {
+		return nil, fmt.Errorf("/metrics answers %d: %s", status, body)
+	}
+	return parse(body)
+}
+
+// inNamespaces returns the series about releases in the given namespaces, or in all if none is given.
+func (s series) inNamespaces(namespaces ...string) series {
+	kept := make(series)
+	for name, value := range s {
+		if !strings.HasPrefix(name, "helm_release_") {
+			continue
+		}
+		if len(namespaces) == 0 || slices.ContainsFunc(namespaces, func(namespace string) bool {
+			return strings.Contains(name, fmt.Sprintf("namespace=%q", namespace))
+		}) {
+			kept[name] = value
+		}
+	}
+	return kept
+}
+
+// shows returns a check that the series about releases in a namespace are exactly the given ones.
+func (e *exporter) shows(want series, namespace string, options ...cmp.Option) func() error {
+	return func() error {
+		all, err := e.scrape()
+		if err != nil {
+			return err
+		}
+		if diff := cmp.Diff(want, all.inNamespaces(namespace), options...); diff != "" {
+			return fmt.Errorf("/metrics differs (-want +got):\n%s", diff)
+		}
+		return nil
+	}
+}
+
+// has returns a check that the given series, among others, are exposed.
+func (e *exporter) has(want series) func() error {
+	return func() error {
+		all, err := e.scrape()
+		if err != nil {
+			return err
+		}
+		got := make(series)
+		for name := range want {
+			if value, ok := all[name]; ok {
+				got[name] = value
+			}
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			return fmt.Errorf("/metrics differs (-want +got):\n%s", diff)
+		}
+		return nil
+	}
+}
+
+func (e *exporter) value(t *testing.T, name string) float64 {
+	t.Helper()
+	all := expect.Value(e.scrape())(t)
+	value, ok := all[name]
+	if !ok {
+		t.Fatalf("there is no series %s", name)
+	}
+	return value
 }

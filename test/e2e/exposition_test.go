@@ -3,15 +3,16 @@ package e2e_test
 import (
 	"bytes"
 	"compress/gzip"
+	"fmt"
 	"io"
 	"net/http"
 	"os/exec"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/common/expfmt"
 
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/expect"
 	"github.com/helm-state-metrics/helm-state-metrics/test/support/process"
 )
 
@@ -61,13 +62,8 @@ func TestFormats(t *testing.T) {
 				t.Errorf("it ends in # EOF: %t, want %t", ended, wantEnd)
 			}
 			// This parser cannot read the rest: in OpenMetrics the name of a counter's family has no suffix _total.
-			all, err := parse(linesAbout(text, "helm_release_"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(want, all.inNamespaces()); diff != "" {
-				t.Errorf("(-want +got):\n%s", diff)
-			}
+			all := expect.Value(parse(linesAbout(text, "helm_release_")))(t)
+			expect.Equal(t, "the releases differ", want, all.inNamespaces())
 		})
 	}
 }
@@ -86,28 +82,17 @@ func linesAbout(text, prefix string) string {
 // ask scrapes with the given headers, checks the headers of the answer, and returns the text.
 func (e *exporter) ask(t *testing.T, accept, encoding, format string, zipped bool) string {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, e.url+"/metrics", http.NoBody)
-	if err != nil {
-		t.Fatal(err)
-	}
+	req := expect.Value(http.NewRequestWithContext(t.Context(), http.MethodGet, e.url+"/metrics", http.NoBody))(t)
 	if accept != "" {
 		req.Header.Set("Accept", accept)
 	}
 	// Without this header Go would ask for gzip and decompress the answer by itself.
 	req.Header.Set("Accept-Encoding", encoding)
-	resp, err := e.client.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
+	resp := expect.Value(e.client.Do(req))(t)
 	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
+	body := expect.Value(io.ReadAll(resp.Body))(t)
 	got := resp.Header.Get("Content-Type")
-	if diff := cmp.Diff(expfmt.Format(format).FormatType(), expfmt.Format(got).FormatType()); diff != "" {
-		t.Errorf("Content-Type is %q (-want +got):\n%s", got, diff)
-	}
+	expect.Equal(t, fmt.Sprintf("Content-Type is %q", got), expfmt.Format(format).FormatType(), expfmt.Format(got).FormatType())
 	wantEncoding := ""
 	if zipped {
 		wantEncoding = "gzip"
@@ -128,15 +113,9 @@ func (e *exporter) ask(t *testing.T, accept, encoding, format string, zipped boo
 func unzipOne(t *testing.T, body []byte) string {
 	t.Helper()
 	r := bytes.NewReader(body)
-	z, err := gzip.NewReader(r)
-	if err != nil {
-		t.Fatal(err)
-	}
+	z := expect.Value(gzip.NewReader(r))(t)
 	z.Multistream(false)
-	text, err := io.ReadAll(z)
-	if err != nil {
-		t.Fatal(err)
-	}
+	text := expect.Value(io.ReadAll(z))(t)
 	if r.Len() > 0 {
 		t.Errorf("%d bytes follow the first gzip member", r.Len())
 	}

@@ -3,27 +3,22 @@ package e2e_test
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"math/big"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
-	"time"
-
-	"github.com/google/go-cmp/cmp"
 
 	"github.com/helm-state-metrics/helm-state-metrics/test/support/cluster"
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/expect"
 	"github.com/helm-state-metrics/helm-state-metrics/test/support/process"
 )
 
@@ -38,10 +33,7 @@ func TestWrongUse(t *testing.T) {
 		"clusters: [{name: c, cluster: {server: 'https://127.0.0.1:1', certificate-authority: /nowhere/ca.crt}}]\n")
 	badWeb := writeFile(t, "web.yml", "tls_server_config: {cert_file: /nowhere/tls.crt, key_file: /nowhere/tls.key}\n")
 	unknownWeb := writeFile(t, "web.yml", "tls_sever_config: {}\n")
-	busy, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	busy := expect.Value(net.Listen("tcp", "127.0.0.1:0"))(t)
 	t.Cleanup(func() { _ = busy.Close() }) // A deferred Close would come before the parallel subtests.
 
 	for name, test := range map[string]struct {
@@ -102,7 +94,6 @@ func TestWrongUse(t *testing.T) {
 	}
 }
 
-// TestHelpAndVersion runs the exporter with flags that need no cluster.
 func TestHelpAndVersion(t *testing.T) {
 	t.Parallel()
 	for flag, want := range map[string]string{"--help": "--kubeconfig=FILE", "--version": "helm-state-metrics, version"} {
@@ -152,9 +143,7 @@ func TestDeniedNamespaces(t *testing.T) {
 	inKept := shown(write(t, kept, cluster.Secret("app", 1, "deployed", validPayload())), "valid")
 	eventually(t, patience, e.shows(inKept, kept))
 	eventually(t, patience, e.shows(inSimilar, similar))
-	if err := e.shows(series{}, denied)(); err != nil {
-		t.Error(err)
-	}
+	expect.NoError(t, e.shows(series{}, denied)())
 }
 
 // passwordHash is bcrypt of "correct horse", at the lowest cost.
@@ -189,31 +178,16 @@ func TestTLSAndBasicAuth(t *testing.T) {
 	}
 }
 
+// selfSigned returns a certificate for 127.0.0.1 and its key, in PEM.
 func selfSigned(t *testing.T) (cert, key string) {
 	t.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1),
-		NotAfter:     time.Now().Add(time.Hour),
-		IPAddresses:  []net.IP{net.IPv4(127, 0, 0, 1)},
-		IsCA:         true, BasicConstraintsValid: true,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	privateDER, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})),
-		string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: privateDER}))
+	server := httptest.NewTLSServer(nil)
+	defer server.Close()
+	private := expect.Value(x509.MarshalPKCS8PrivateKey(server.TLS.Certificates[0].PrivateKey))(t)
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})),
+		string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}))
 }
 
-// TestPages requests all pages of an exporter that is ready.
 func TestPages(t *testing.T) {
 	t.Parallel()
 	e := startExporter(t, shared.kubeconfig(t, access{}), "--namespaces="+newNamespace(t, "pages"))
@@ -227,7 +201,5 @@ func TestPages(t *testing.T) {
 		statuses[page] = status
 	}
 	want := map[string]int{"/": 200, "/livez": 200, "/readyz": 200, "/metrics": 200, "/debug/pprof/": 404, "/nothing": 404}
-	if diff := cmp.Diff(want, statuses); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
-	}
+	expect.Equal(t, "the statuses of the pages differ", want, statuses)
 }

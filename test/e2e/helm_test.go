@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/expect"
 	"github.com/helm-state-metrics/helm-state-metrics/test/support/process"
 )
 
@@ -54,7 +55,6 @@ func (h helm) command(line string) *exec.Cmd {
 	return cmd
 }
 
-// run runs a command that must succeed, and returns its output.
 func (h helm) run(t *testing.T, line string) string {
 	t.Helper()
 	cmd := h.command(line)
@@ -83,15 +83,11 @@ func (h helm) fail(t *testing.T, line, reason string) {
 // mark the release as failed.
 func (h helm) kill(t *testing.T, line string, check func() error) {
 	t.Helper()
-	p, err := process.Start(h.command(line))
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := expect.Value(process.Start(h.command(line)))(t)
 	defer p.Kill()
 	eventually(t, patience, check)
 }
 
-// listed is what helm list says of a release.
 type listed struct {
 	Name       string
 	Namespace  string
@@ -113,7 +109,6 @@ func (h helm) list(t *testing.T) []listed {
 	return releases
 }
 
-// historic is what helm history says of a revision.
 type historic struct {
 	Revision    int
 	Status      string

@@ -11,12 +11,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/expect"
 	"github.com/helm-state-metrics/helm-state-metrics/test/support/process"
 )
 
@@ -85,13 +85,9 @@ func TestInstall(t *testing.T) {
 			// The rights change with the values, change back, and end.
 			h.run(t, "upgrade "+h.namespace+" "+ownChart+" --set=namespaces={"+h.namespace+"}")
 			narrow := map[string]bool{"get secrets in " + h.namespace: true, "list secrets in " + h.namespace: true, "watch secrets in " + h.namespace: true}
-			if diff := cmp.Diff(narrow, granted(t, d)); diff != "" {
-				t.Errorf("after the upgrade (-want +got):\n%s", diff)
-			}
+			expect.Equal(t, "after the upgrade", narrow, granted(t, d))
 			h.run(t, "rollback "+h.namespace)
-			if diff := cmp.Diff(map[string]bool{"get secrets": true, "list secrets": true, "watch secrets": true}, granted(t, d)); diff != "" {
-				t.Errorf("after the rollback (-want +got):\n%s", diff)
-			}
+			expect.Equal(t, "after the rollback", map[string]bool{"get secrets": true, "list secrets": true, "watch secrets": true}, granted(t, d))
 			h.run(t, "uninstall "+h.namespace)
 			if left := granted(t, d); len(left) > 0 {
 				t.Errorf("after the uninstallation the account still has the rights %v", left)
@@ -129,13 +125,9 @@ func kubectl(t *testing.T, stdin string, args ...string) string {
 	return string(out)
 }
 
-// deployed returns a Deployment.
 func deployed(t *testing.T, namespace, name string) *appsv1.Deployment {
 	t.Helper()
-	d, err := shared.client.AppsV1().Deployments(namespace).Get(t.Context(), name, metav1.GetOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	d := expect.Value(shared.client.AppsV1().Deployments(namespace).Get(t.Context(), name, metav1.GetOptions{}))(t)
 	return d
 }
 
@@ -149,16 +141,12 @@ func admitted(t *testing.T, d *appsv1.Deployment) {
 	if err != nil {
 		t.Error(err)
 	}
-	namespace, err := shared.client.CoreV1().Namespaces().Get(t.Context(), d.Namespace, metav1.GetOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	namespace := expect.Value(shared.client.CoreV1().Namespaces().Get(t.Context(), d.Namespace, metav1.GetOptions{}))(t)
 	if level := namespace.Labels["pod-security.kubernetes.io/enforce"]; level != "restricted" {
 		t.Errorf("the namespace enforces %q", level)
 	}
 }
 
-// exporterUser is the user name of the exporter of a Deployment.
 func exporterUser(d *appsv1.Deployment) string {
 	return fmt.Sprintf("system:serviceaccount:%s:%s", d.Namespace, d.Spec.Template.Spec.ServiceAccountName)
 }
@@ -170,11 +158,8 @@ func requestToken(t *testing.T, d *appsv1.Deployment) string {
 	for right := range granted(t, d) {
 		eventually(t, patience, allowed(t, exporterUser(d), right))
 	}
-	request, err := shared.client.CoreV1().ServiceAccounts(d.Namespace).
-		CreateToken(t.Context(), d.Spec.Template.Spec.ServiceAccountName, &authenticationv1.TokenRequest{}, metav1.CreateOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	request := expect.Value(shared.client.CoreV1().ServiceAccounts(d.Namespace).
+		CreateToken(t.Context(), d.Spec.Template.Spec.ServiceAccountName, &authenticationv1.TokenRequest{}, metav1.CreateOptions{}))(t)
 	return request.Status.Token
 }
 
@@ -249,23 +234,13 @@ func accepted(t *testing.T, objects string) {
 // overlay is a kustomization as an operator would write it.
 func overlay(t *testing.T, namespace, base string, components ...string) string {
 	t.Helper()
-	dir, err := filepath.EvalSymlinks(t.TempDir()) // Kustomize does the same.
-	if err != nil {
-		t.Fatal(err)
-	}
-	root, err := filepath.Abs(kustomizations)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if root, err = filepath.Rel(dir, root); err != nil {
-		t.Fatal(err)
-	}
+	dir := expect.Value(filepath.EvalSymlinks(t.TempDir()))(t) // Kustomize does the same.
+	root := expect.Value(filepath.Abs(kustomizations))(t)
+	root = expect.Value(filepath.Rel(dir, root))(t)
 	text := fmt.Sprintf("namespace: %s\nresources: [%s/%s]\ncomponents:\n", namespace, root, base)
 	for _, component := range components {
 		text += fmt.Sprintf("- %s/components/%s\n", root, component)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	expect.NoError(t, os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(text), 0o600))
 	return dir
 }

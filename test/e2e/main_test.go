@@ -20,6 +20,7 @@ import (
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
 	"github.com/helm-state-metrics/helm-state-metrics/test/support/cluster"
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/expect"
 	"github.com/helm-state-metrics/helm-state-metrics/test/support/process"
 	"github.com/helm-state-metrics/helm-state-metrics/test/support/relay"
 )
@@ -53,7 +54,6 @@ func run(m *testing.M) (code int, err error) {
 	return m.Run(), nil
 }
 
-// controlPlane is a running control plane.
 type controlPlane struct {
 	*process.Process
 	dir    string
@@ -88,10 +88,7 @@ func (c *controlPlane) restart(t *testing.T, after time.Duration) {
 	case <-time.After(after):
 	case <-t.Context().Done():
 	}
-	again, err := startControlPlane(c.dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	again := expect.Value(startControlPlane(c.dir))(t)
 	if again.config.Host != c.config.Host {
 		t.Fatalf("the API server is at %s now, and was at %s", again.config.Host, c.config.Host)
 	}
@@ -112,7 +109,6 @@ type access struct {
 // administrators is the group that may do everything.
 const administrators = "system:masters"
 
-// kubeconfig writes a kubeconfig file and returns its path.
 func (c *controlPlane) kubeconfig(t *testing.T, a access) string {
 	t.Helper()
 	if a.server == "" {
@@ -124,9 +120,7 @@ func (c *controlPlane) kubeconfig(t *testing.T, a access) string {
 func writeKubeconfig(t *testing.T, a access, user clientcmdapi.AuthInfo) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "kubeconfig")
-	if err := cluster.WriteKubeconfig(path, a.server, a.ca, user); err != nil {
-		t.Fatal(err)
-	}
+	expect.NoError(t, cluster.WriteKubeconfig(path, a.server, a.ca, user))
 	return path
 }
 
@@ -135,19 +129,14 @@ type serverRelay struct{ *relay.Relay }
 
 func newRelay(t *testing.T) serverRelay {
 	t.Helper()
-	r, err := relay.New(strings.TrimPrefix(shared.config.Host, "https://"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := expect.Value(relay.New(strings.TrimPrefix(shared.config.Host, "https://")))(t)
 	t.Cleanup(r.Off)
 	return serverRelay{r}
 }
 
 func (r serverRelay) on(t *testing.T) {
 	t.Helper()
-	if err := r.On(); err != nil {
-		t.Fatal(err)
-	}
+	expect.NoError(t, r.On())
 }
 
 // access is the administrator's access through the relay.
@@ -159,10 +148,7 @@ func (r serverRelay) access() access {
 func newNamespace(t *testing.T, word string) string {
 	t.Helper()
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: word + "-"}}
-	created, err := shared.client.CoreV1().Namespaces().Create(t.Context(), namespace, metav1.CreateOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	created := expect.Value(shared.client.CoreV1().Namespaces().Create(t.Context(), namespace, metav1.CreateOptions{}))(t)
 	return created.Name
 }
 
@@ -174,18 +160,13 @@ func eventually(t *testing.T, within time.Duration, check func() error) {
 	process.Eventually(t, within, check)
 }
 
-// lines splits a text into lines and leaves out empty ones.
 func lines(text string) []string {
 	return strings.FieldsFunc(text, func(r rune) bool { return r == '\n' })
 }
 
-// readFile returns the content of a file of the repository.
 func readFile(t *testing.T, path ...string) string {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(append([]string{process.Root()}, path...)...))
-	if err != nil {
-		t.Fatal(err)
-	}
+	text := expect.Value(os.ReadFile(filepath.Join(append([]string{process.Root()}, path...)...)))(t)
 	return string(text)
 }
 
@@ -193,9 +174,7 @@ func readFile(t *testing.T, path ...string) string {
 func writeFile(t *testing.T, name, text string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), name)
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	expect.NoError(t, os.WriteFile(path, []byte(text), 0o600))
 	return path
 }
 

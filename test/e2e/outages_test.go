@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/helm-state-metrics/helm-state-metrics/test/support/cluster"
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/expect"
 	"github.com/helm-state-metrics/helm-state-metrics/test/support/process"
 )
 
@@ -49,10 +50,7 @@ func TestOutages(t *testing.T) {
 	many := startExporter(t, shared.kubeconfig(t, each.access()), "--namespaces="+strings.Join(namespaces, ","))
 	many.awaitReady(t)
 	for text := range strings.SplitSeq(*outages, ",") {
-		away, err := time.ParseDuration(text)
-		if err != nil {
-			t.Fatal(err)
-		}
+		away := expect.Value(time.ParseDuration(text))(t)
 		before := each.Connections()
 		began := time.Now()
 		down := make(chan error, 2)
@@ -62,9 +60,7 @@ func TestOutages(t *testing.T) {
 		shared.restart(t, away)
 		attempts, lasted := each.Connections()-before, time.Since(began)
 		for range 2 {
-			if err := <-down; err != nil {
-				t.Error(err)
-			}
+			expect.NoError(t, <-down)
 		}
 		for range 5 { // They must also see what happens before they are connected again.
 			w.operate(t)
@@ -75,9 +71,7 @@ func TestOutages(t *testing.T) {
 			t.Errorf("%d connections were tried within %s, want %d at the most", attempts, lasted, most)
 		}
 		for e, watches := range map[*exporter]int{one: 1, many: manyNamespaces} {
-			if err := e.upBecomes(1, watches, healedWithin); err != nil {
-				t.Error(err)
-			}
+			expect.NoError(t, e.upBecomes(1, watches, healedWithin))
 		}
 	}
 	// The connection to the API server is broken, and the API server is killed meanwhile.
@@ -153,9 +147,7 @@ func TestOneBadNamespace(t *testing.T) {
 	eventually(t, patience, e.has(series{up(good): 1, up(bad): 0}))
 	eventually(t, patience, e.answers("/readyz", http.StatusOK, "releases are missing", `secrets in namespace "`+bad+`"`, "forbidden"))
 	eventually(t, patience, e.answers("/", http.StatusOK, "releases are missing", bad))
-	if err := e.shows(series{}, bad)(); err != nil {
-		t.Error(err)
-	}
+	expect.NoError(t, e.shows(series{}, bad)())
 	allow(t, bad, user, "secrets", "list", "watch", "get")
 	eventually(t, patience, e.shows(inBad, bad))
 	eventually(t, patience, e.has(series{up(good): 1, up(bad): 1}))
@@ -196,9 +188,7 @@ func TestWhyItFailed(t *testing.T) {
 			})
 		}
 		looking.Wait()
-		if err := e.answers("/releases/"+h.namespace+"/app", http.StatusOK, html.EscapeString(described))(); err != nil {
-			t.Error(err)
-		}
+		expect.NoError(t, e.answers("/releases/"+h.namespace+"/app", http.StatusOK, html.EscapeString(described))())
 		eventually(t, patience, asked(t, lazy, followAll, getRevision(1), getRevision(2), getRevision(2)))
 		if _, _, err := blind.get("/releases/" + h.namespace + "/app"); err != nil {
 			t.Error(err)
@@ -253,6 +243,7 @@ func TestAPIServerAwayMeanwhile(t *testing.T) {
 	h.run(t, "install other chart:deprecated")
 	eventually(t, patience, e.shows(before, h.namespace))
 	eventually(t, patience, e.answers("/readyz", http.StatusOK))
+	eventually(t, patience, e.says("level=ERROR", "The API server does not answer", "connection refused"))
 
 	r.on(t)
 	eventually(t, 2*patience, e.shows(view{}.series(t, h.facts(t)), h.namespace))

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/expect"
 	"github.com/helm-state-metrics/helm-state-metrics/test/support/payload"
 	"github.com/helm-state-metrics/helm-state-metrics/test/support/process"
 	"github.com/helm-state-metrics/helm-state-metrics/test/support/prometheus"
@@ -145,10 +146,7 @@ scrape_configs: [{job_name: e2e, honor_labels: true, static_configs: [{targets: 
 // startPrometheus starts a server that scrapes an exporter. It is stopped at the end of the test.
 func startPrometheus(t *testing.T, e *exporter, more string) *prometheus.Server {
 	t.Helper()
-	p, err := prometheus.Start(t.Context(), t.TempDir(), fmt.Sprintf(scraping, strings.TrimPrefix(e.url, "http://"))+more)
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := expect.Value(prometheus.Start(t.Context(), t.TempDir(), fmt.Sprintf(scraping, strings.TrimPrefix(e.url, "http://"))+more))(t)
 	t.Cleanup(func() {
 		if err := p.Stop(); err != nil || t.Failed() {
 			t.Logf("Prometheus: %v\n%s", err, p.Output())
@@ -192,16 +190,10 @@ and on (namespace, name) time() - helm_release_modified_timestamp_seconds > 900`
 
 // documentation evaluates every query in README and docs. Each has to return something, unless it is in withoutResult.
 func (s seed) documentation(t *testing.T) {
-	files, err := filepath.Glob(filepath.Join(process.Root(), "docs", "*.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	files := expect.Value(filepath.Glob(filepath.Join(process.Root(), "docs", "*.md")))(t)
 	unseen := len(withoutResult)
 	for _, file := range append(files, filepath.Join(process.Root(), "README.md")) {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
+		text := expect.Value(os.ReadFile(file))(t)
 		for _, query := range queriesIn(string(text)) {
 			got, err := evaluate(s.Server, query)
 			if err != nil {
@@ -236,9 +228,7 @@ func (s seed) numbersStatuses(t *testing.T, got series) {
 			"chart": chart[1], "chart_version": chart[2], "version": chart[2], "app_version": f.AppVersion, "appVersion": f.AppVersion,
 		})
 	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("in place of helm_chart_info (-want +got):\n%s", diff)
-	}
+	expect.Equal(t, "in place of helm_chart_info", want, got)
 }
 
 var (
@@ -324,9 +314,7 @@ func (s seed) silence(t *testing.T) {
 		return err
 	})
 	firing := answer{series: series{"": 1}}
-	if err := firing.to(s.Server, `count(ALERTS{alertname="HelmReleaseStuckPending", alertstate="firing"})`)(); err != nil {
-		t.Error(err)
-	}
+	expect.NoError(t, firing.to(s.Server, `count(ALERTS{alertname="HelmReleaseStuckPending", alertstate="firing"})`)())
 }
 
 // impatientRules returns a file with the alert rules. Their settings are changed in the way that the documentation

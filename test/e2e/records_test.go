@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/helm-state-metrics/helm-state-metrics/test/support/cluster"
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/expect"
 	"github.com/helm-state-metrics/helm-state-metrics/test/support/payload"
 )
 
@@ -88,7 +89,6 @@ func bomb(start, more string) []byte {
 	return payload.Base64(out.Bytes())
 }
 
-// write creates a Secret, or replaces the one of the same name.
 func write(t *testing.T, namespace string, s *corev1.Secret) *corev1.Secret {
 	t.Helper()
 	secrets := shared.client.CoreV1().Secrets(namespace)
@@ -139,9 +139,7 @@ func TestBadPayloads(t *testing.T) {
 			if test.reason == "" {
 				return
 			}
-			if err := e.says("WARN", "release=app", "reason="+test.reason)(); err != nil {
-				t.Error(err)
-			}
+			expect.NoError(t, e.says("WARN", "release=app", "reason="+test.reason)())
 			good := cluster.Secret("app", 3, "failed", validPayload())
 			want = shown(write(t, namespace, good), "valid")
 			maps.Copy(want, neighbor)
@@ -153,10 +151,7 @@ func TestBadPayloads(t *testing.T) {
 // errorCounts returns all counters of problems with a record.
 func (e *exporter) errorCounts(t *testing.T) series {
 	t.Helper()
-	all, err := e.scrape()
-	if err != nil {
-		t.Fatal(err)
-	}
+	all := expect.Value(e.scrape())(t)
 	maps.DeleteFunc(all, func(name string, _ float64) bool {
 		return !strings.HasPrefix(name, "helm_state_metrics_decode_errors_total") &&
 			!strings.HasPrefix(name, "helm_state_metrics_records_") &&
@@ -258,9 +253,7 @@ func TestOddRecords(t *testing.T) {
 			if test.count != "" {
 				want[test.count]++
 			}
-			if err := e.has(want)(); err != nil {
-				t.Error(err)
-			}
+			expect.NoError(t, e.has(want)())
 			e.keepsSecrets(t, namespace, test.name)
 		})
 	}

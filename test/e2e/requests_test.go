@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/helm-state-metrics/helm-state-metrics/test/support/cluster"
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/expect"
 )
 
 // auditPolicy logs all requests about Secrets and ConfigMaps, in which Helm keeps its records, and all requests of
@@ -48,10 +49,7 @@ type auditEvent struct {
 // auditEvents returns the lines of the audit log that mention a user.
 func auditEvents(t *testing.T, user string) []auditEvent {
 	t.Helper()
-	text, err := os.ReadFile(shared.auditLog())
-	if err != nil {
-		t.Fatal(err)
-	}
+	text := expect.Value(os.ReadFile(shared.auditLog()))(t)
 	var events []auditEvent
 	// The last line may be incomplete.
 	for _, line := range lines(string(text[:bytes.LastIndexByte(text, '\n')+1])) {
@@ -59,9 +57,7 @@ func auditEvents(t *testing.T, user string) []auditEvent {
 			continue
 		}
 		var e auditEvent
-		if err := json.Unmarshal([]byte(line), &e); err != nil {
-			t.Fatal(err)
-		}
+		expect.NoError(t, json.Unmarshal([]byte(line), &e))
 		events = append(events, e)
 	}
 	return events
@@ -79,10 +75,7 @@ func requests(t *testing.T, user string) []string {
 		if !strings.HasPrefix(e.UserAgent, "helm-state-metrics/") {
 			t.Errorf("a request has the User-Agent %q", e.UserAgent)
 		}
-		uri, err := url.Parse(e.RequestURI)
-		if err != nil {
-			t.Fatal(err)
-		}
+		uri := expect.Value(url.Parse(e.RequestURI))(t)
 		request := fmt.Sprintf("%s %s %s", e.Verb, e.ObjectRef.Resource, e.ObjectRef.Name)
 		if e.ObjectRef.Name == "" {
 			request += fmt.Sprintf("labels=%s fields=%s", uri.Query().Get("labelSelector"), uri.Query().Get("fieldSelector"))

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 
@@ -13,15 +14,15 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/helm-state-metrics/helm-state-metrics/test/support/cluster"
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/expect"
 	"github.com/helm-state-metrics/helm-state-metrics/test/support/payload"
 )
 
 // story is a sequence of operations on the releases of one namespace.
 type story struct {
 	steps []step
-	// end is what Helm says of the releases in the end, by their names. It proves that the story had its intended
-	// effect.
-	end map[string]string
+	// end is the summary of what Helm says of the releases in the end. It proves that the story had its intended effect.
+	end string
 	// labelled says that labels were edited by hand: then those, which the exporter reads, differ from the payloads,
 	// which Helm reads.
 	labelled bool
@@ -70,9 +71,7 @@ func (s story) tell(t *testing.T, h helm, observers []observer) {
 			eventually(t, patience, o.shows(o.series(t, facts), h.namespace, sizeWhenRead))
 		}
 	}
-	if diff := cmp.Diff(s.end, summary(facts)); diff != "" {
-		t.Errorf("the story did not end as intended (-want +got):\n%s", diff)
-	}
+	expect.Equal(t, "the story did not end as intended", s.end, summary(facts))
 	storage := "--storage=" + h.driver + "s"
 	late := startExporter(t, shared.kubeconfig(t, access{}), "--namespaces="+h.namespace, storage)
 	late.awaitReady(t)
@@ -91,23 +90,24 @@ var sizeWhenRead = cmp.FilterPath(
 	cmp.Comparer(func(a, b float64) bool { return math.Abs(a-b) < 512 }),
 )
 
-// summary returns the newest revision of each release, and the deployed one if that is another.
-func summary(facts []fact) map[string]string {
-	summaries := make(map[string]string)
+// summary returns the newest revision of each release, such as "app: v2 failed", and the deployed one if that is another,
+// such as "app: v2 failed, v1 deployed". Semicolons separate the releases.
+func summary(facts []fact) string {
+	var releases []string
 	for _, f := range facts {
-		text := fmt.Sprintf("v%d %s", f.Revision, f.Status)
+		text := fmt.Sprintf("%s: v%d %s", f.Name, f.Revision, f.Status)
 		if f.deployed > 0 && f.deployed != f.Revision {
 			text += fmt.Sprintf(", v%d deployed", f.deployed)
 		}
-		summaries[f.Name] = text
+		releases = append(releases, text)
 	}
-	return summaries
+	slices.Sort(releases)
+	return strings.Join(releases, "; ")
 }
 
 // step is one operation of a story.
 type step func(*testing.T, helm)
 
-// does is a Helm command that succeeds.
 func does(line string) step {
 	return func(t *testing.T, h helm) { t.Helper(); h.run(t, line) }
 }
@@ -116,9 +116,6 @@ func does(line string) step {
 func fails(line, reason string) step {
 	return func(t *testing.T, h helm) { t.Helper(); h.fail(t, line, reason) }
 }
-
-// none is the end of a story that leaves no release.
-var none = map[string]string{}
 
 // all joins steps into one, so that nothing is compared in between.
 func all(steps ...step) step {
@@ -130,7 +127,6 @@ func all(steps ...step) step {
 	}
 }
 
-// upgrades returns n upgrades of app.
 func upgrades(n int) []step {
 	var steps []step
 	for i := range n {
@@ -179,11 +175,8 @@ func patchLabels(release string, revision int, labels string) step {
 	return func(t *testing.T, h helm) {
 		t.Helper()
 		patch := `{"metadata":{"labels":` + labels + `}}`
-		_, err := shared.client.CoreV1().Secrets(h.namespace).Patch(t.Context(), cluster.RecordName(release, revision),
-			types.MergePatchType, []byte(patch), metav1.PatchOptions{})
-		if err != nil {
-			t.Fatal(err)
-		}
+		expect.Value(shared.client.CoreV1().Secrets(h.namespace).Patch(t.Context(), cluster.RecordName(release, revision),
+			types.MergePatchType, []byte(patch), metav1.PatchOptions{}))(t)
 	}
 }
 
@@ -191,9 +184,7 @@ func patchLabels(release string, revision int, labels string) step {
 func deleteNamespace(t *testing.T, h helm) {
 	t.Helper()
 	namespaces := shared.client.CoreV1().Namespaces()
-	if err := namespaces.Delete(t.Context(), h.namespace, metav1.DeleteOptions{}); err != nil {
-		t.Fatal(err)
-	}
+	expect.NoError(t, namespaces.Delete(t.Context(), h.namespace, metav1.DeleteOptions{}))
 	eventually(t, 2*patience, func() error {
 		_, err := namespaces.Get(t.Context(), h.namespace, metav1.GetOptions{})
 		if apierrors.IsNotFound(err) {
@@ -229,7 +220,7 @@ func TestTruthInConfigMaps(t *testing.T) {
 			does("install my.app chart:deprecated"),
 			does("uninstall app"),
 		},
-		end: map[string]string{"my.app": "v1 deployed"},
+		end: "my.app: v1 deployed",
 	}
 	inBoth(t, "maps", "configmap", func(t *testing.T, h helm) { s.tell(t, h, observers) })
 }

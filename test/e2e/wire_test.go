@@ -21,6 +21,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/helm-state-metrics/helm-state-metrics/test/support/cluster"
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/expect"
 )
 
 // TestWire checks the bytes between the exporter and the API server. Requests for many objects must ask for metadata
@@ -95,7 +96,7 @@ func inOrder(requests []string) []string {
 // about describes a request without the parameters that vary.
 func (x *exchange) about() string {
 	var parameters []string
-	for key, values := range x.query {
+	for key, values := range x.request.URL.Query() {
 		value := strings.Join(values, "+")
 		switch {
 		case key == "timeout", key == "timeoutSeconds":
@@ -105,35 +106,37 @@ func (x *exchange) about() string {
 		}
 		parameters = append(parameters, key+"="+value)
 	}
-	return x.path + "?" + strings.Join(parameters, "&")
+	return x.request.URL.Path + "?" + strings.Join(parameters, "&")
 }
 
 // check fails the test if the request asked for more than metadata, or the answer contained more, unless it was a GET
 // of one object.
 func (x *exchange) check(t *testing.T) {
 	t.Helper()
-	single := strings.Contains(x.path, "/sh.helm.release.v1.")
+	single := strings.Contains(x.request.URL.Path, "/sh.helm.release.v1.")
 	accept, protocol := "application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,", "HTTP/2.0"
 	switch {
 	case single:
 		accept, protocol = "application/vnd.kubernetes.protobuf", "HTTP/1.1"
-	case x.query.Get("watch") == "true":
+	case x.request.URL.Query().Get("watch") == "true":
 		accept = "application/vnd.kubernetes.protobuf;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,"
 	}
-	if x.method != http.MethodGet || !strings.HasPrefix(x.accept, accept) || single && x.accept != accept {
-		t.Errorf("%s %s accepts %q, want %q first", x.method, x.about(), x.accept, accept)
+	accepted := strings.Join(x.request.Header.Values("Accept"), ",")
+	if x.request.Method != http.MethodGet || !strings.HasPrefix(accepted, accept) || single && accepted != accept {
+		t.Errorf("%s %s accepts %q, want %q first", x.request.Method, x.about(), accepted, accept)
 	}
-	if x.protocol != protocol {
-		t.Errorf("%s is asked over %s, want %s", x.about(), x.protocol, protocol)
+	if x.request.Proto != protocol {
+		t.Errorf("%s is asked over %s, want %s", x.about(), x.request.Proto, protocol)
 	}
-	if x.acceptEncoding != "" || x.encoding != "" {
-		t.Errorf("%s asks for encoding %q and gets %q, want none", x.about(), x.acceptEncoding, x.encoding)
+	asked, got := strings.Join(x.request.Header.Values("Accept-Encoding"), ","), x.header.Get("Content-Encoding")
+	if asked != "" || got != "" {
+		t.Errorf("%s asks for encoding %q and gets %q, want none", x.about(), asked, got)
 	}
 	if x.status != http.StatusOK {
 		return // The old server has refused it.
 	}
-	if !strings.HasPrefix(x.contentType, "application/vnd.kubernetes.protobuf") {
-		t.Errorf("%s is answered by %q, want protobuf", x.about(), x.contentType)
+	if got := x.header.Get("Content-Type"); !strings.HasPrefix(got, "application/vnd.kubernetes.protobuf") {
+		t.Errorf("%s is answered by %q, want protobuf", x.about(), got)
 	}
 	// Only the list itself names a kind if it is empty.
 	body := x.body.bytes()
@@ -182,9 +185,9 @@ func TestSelectors(t *testing.T) {
 func (p *proxy) watched() []string {
 	var watched []string
 	for _, x := range p.exchanges() {
-		if x.query.Get("watch") == "true" {
-			selected := slices.Sorted(strings.SplitSeq(x.query.Get("fieldSelector"), ","))
-			watched = append(watched, fmt.Sprintf("%s fields=%s labels=%s", x.path, strings.Join(selected, ","), x.query.Get("labelSelector")))
+		if x.request.URL.Query().Get("watch") == "true" {
+			selected := slices.Sorted(strings.SplitSeq(x.request.URL.Query().Get("fieldSelector"), ","))
+			watched = append(watched, fmt.Sprintf("%s fields=%s labels=%s", x.request.URL.Path, strings.Join(selected, ","), x.request.URL.Query().Get("labelSelector")))
 		}
 	}
 	slices.Sort(watched)
@@ -193,16 +196,10 @@ func (p *proxy) watched() []string {
 
 // exchange is a request that passed the proxy, and its answer.
 type exchange struct {
-	method         string
-	path           string
-	protocol       string
-	query          url.Values
-	accept         string
-	acceptEncoding string
-	status         int
-	contentType    string // of the answer
-	encoding       string // of the answer
-	body           *tee   // of the answer
+	request *http.Request
+	status  int
+	header  http.Header // of the answer
+	body    *tee        // of the answer
 }
 
 // tee keeps what has been read of an answer so far. The answer to a watch goes on for long.
@@ -238,17 +235,11 @@ type proxy struct {
 
 func newProxy(t *testing.T, refuse func(*http.Request) bool) *proxy {
 	t.Helper()
-	backend, err := url.Parse(shared.config.Host)
-	if err != nil {
-		t.Fatal(err)
-	}
+	backend := expect.Value(url.Parse(shared.config.Host))(t)
 	p := &proxy{refuse: refuse}
 	config := rest.AnonymousClientConfig(shared.config) // The exporter's token is passed on.
 	config.DisableCompression = true
-	transport, err := rest.TransportFor(config)
-	if err != nil {
-		t.Fatal(err)
-	}
+	transport := expect.Value(rest.TransportFor(config))(t)
 	forward := &httputil.ReverseProxy{
 		Rewrite:       func(r *httputil.ProxyRequest) { r.SetURL(backend) },
 		Transport:     transport,
@@ -290,21 +281,9 @@ func nothing(*http.Request) bool { return false }
 func (p *proxy) record(r *http.Request, status int, answer http.Header, body *tee) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.passed = append(p.passed, exchange{
-		method:         r.Method,
-		path:           r.URL.Path,
-		protocol:       r.Proto,
-		query:          r.URL.Query(),
-		accept:         strings.Join(r.Header.Values("Accept"), ","),
-		acceptEncoding: strings.Join(r.Header.Values("Accept-Encoding"), ","),
-		status:         status,
-		contentType:    answer.Get("Content-Type"),
-		encoding:       answer.Get("Content-Encoding"),
-		body:           body,
-	})
+	p.passed = append(p.passed, exchange{r, status, answer, body})
 }
 
-// exchanges returns what has been recorded so far.
 func (p *proxy) exchanges() []exchange {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -8,10 +8,11 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/expect"
 )
 
 func inBoth(t *testing.T, test func(t *testing.T, helm string)) {
@@ -92,9 +93,7 @@ func TestRulesAreOverridden(t *testing.T) {
 		if len(want) != len(shipped)-1 {
 			t.Fatalf("there is no rule %s to leave out", gone)
 		}
-		if diff := cmp.Diff(want, got); diff != "" {
-			t.Errorf("(-want +got):\n%s", diff)
-		}
+		expect.Equal(t, "the rules differ", want, got)
 	})
 }
 
@@ -164,9 +163,7 @@ func TestNamesThatYAMLTakesForSomethingElse(t *testing.T) {
 			}
 		}
 		slices.Sort(got)
-		if diff := cmp.Diff([]string{"123/" + name, name + "/on", "no/" + name}, got); diff != "" {
-			t.Errorf("(-want +got):\n%s", diff)
-		}
+		expect.Equal(t, "the names differ", []string{"123/" + name, name + "/on", "no/" + name}, got)
 	})
 }
 
@@ -179,17 +176,10 @@ func TestDependency(t *testing.T) {
 				"- {name: helm-state-metrics, version: 0.1.0, condition: helm-state-metrics.enabled}\n",
 			"values.yaml": "global: {registry: example}\nhelm-state-metrics: {enabled: true, payload: never}\n",
 		} {
-			if err := os.WriteFile(filepath.Join(parent, file), []byte(text), 0o600); err != nil {
-				t.Fatal(err)
-			}
+			expect.NoError(t, os.WriteFile(filepath.Join(parent, file), []byte(text), 0o600))
 		}
-		if err := os.CopyFS(filepath.Join(parent, "charts", name), os.DirFS(chart)); err != nil {
-			t.Fatal(err)
-		}
-		text, err := run(helm, "template", "monitoring", parent, "--kube-version=1.25.0")
-		if err != nil {
-			t.Fatal(err)
-		}
+		expect.NoError(t, os.CopyFS(filepath.Join(parent, "charts", name), os.DirFS(chart)))
+		text := expect.Value(run(helm, "template", "monitoring", parent, "--kube-version=1.25.0"))(t)
 		if want := "name: monitoring-helm-state-metrics\n"; !strings.Contains(text, want) || !strings.Contains(text, "--payload=never") {
 			t.Errorf("the exporter is not as the parent wants it:\n%s", text)
 		}

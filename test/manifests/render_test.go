@@ -5,18 +5,22 @@ package manifests_test
 import (
 	"bytes"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/yaml"
+
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/expect"
 )
 
 // manifests is the directory of everything that ships.
@@ -66,10 +70,7 @@ func template(helm string, args ...string) (string, error) {
 
 func mustTemplate(t *testing.T, helm string, args ...string) string {
 	t.Helper()
-	text, err := template(helm, args...)
-	if err != nil {
-		t.Fatal(err)
-	}
+	text := expect.Value(template(helm, args...))(t)
 	return text
 }
 
@@ -88,36 +89,20 @@ func build(t *testing.T, base string, components ...string) (string, error) {
 func writeKustomizations(t *testing.T, texts map[string]string) string {
 	t.Helper()
 	// Kustomize takes no absolute paths, and resolves links first.
-	top, err := filepath.EvalSymlinks(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	shipped, err := filepath.Abs(kustomize)
-	if err != nil {
-		t.Fatal(err)
-	}
+	top := expect.Value(filepath.EvalSymlinks(t.TempDir()))(t)
+	shipped := expect.Value(filepath.Abs(kustomize))(t)
 	for dir, text := range texts {
 		dir = filepath.Join(top, dir)
-		root, err := filepath.Rel(dir, shipped)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(strings.ReplaceAll(text, "ROOT", root)), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		root := expect.Value(filepath.Rel(dir, shipped))(t)
+		expect.NoError(t, os.MkdirAll(dir, 0o700))
+		expect.NoError(t, os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(strings.ReplaceAll(text, "ROOT", root)), 0o600))
 	}
 	return top
 }
 
 func mustBuild(t *testing.T, base string, components ...string) string {
 	t.Helper()
-	text, err := build(t, base, components...)
-	if err != nil {
-		t.Fatal(err)
-	}
+	text := expect.Value(build(t, base, components...))(t)
 	return text
 }
 
@@ -143,4 +128,69 @@ func parse(t *testing.T, text string) []unstructured.Unstructured {
 
 func key(object unstructured.Unstructured) string {
 	return object.GetKind() + " " + object.GetNamespace() + "/" + object.GetName()
+}
+
+//go:generate go test -run ^TestManifestsAreCurrent$ -update .
+
+var update = flag.Bool("update", false, "write the generated parts of the kustomizations anew")
+
+// generated says which templates of the chart, with which values, make the objects of a kustomization.
+var generated = []struct {
+	dir       string
+	templates []string
+	values    string
+}{
+	{"base", []string{"serviceaccount", "deployment", "service"}, ""},
+	{"components/cluster-wide", []string{"rbac"}, ""},
+	{"components/namespaced/role", []string{"rbac"}, "namespaces={" + placeholder + "}"},
+	{"components/service-monitor", []string{"monitors"}, "serviceMonitor.enabled=true"},
+	{"components/pod-monitor", []string{"monitors"}, "podMonitor.enabled=true"},
+	{"components/rules", []string{"prometheusrule"}, "prometheusRule.enabled=true"},
+	{"components/dashboard", []string{"dashboard"}, "dashboard.enabled=true"},
+	{"components/network-policy", []string{"networkpolicy"}, "networkPolicy.enabled=true"},
+	{"components/tls", []string{"webconfig"}, "tls.enabled=true"},
+}
+
+// placeholder is the namespace of what gets another one from whoever uses it.
+const placeholder = "placeholder"
+
+// TestManifestsAreCurrent compares the objects of the kustomizations with what the chart says. With -update it writes
+// them.
+func TestManifestsAreCurrent(t *testing.T) {
+	for _, tc := range generated {
+		args := []string{"--set=" + tc.values}
+		for _, template := range tc.templates {
+			args = append(args, "--show-only=templates/"+template+".yaml")
+		}
+		want := "# Generated from the Helm chart by `make generate`. Do not edit.\n" + plain(mustTemplate(t, "helm4", args...))
+		file := filepath.Join(kustomize, tc.dir, "resources.yaml")
+		if *update {
+			expect.NoError(t, os.WriteFile(file, []byte(want), 0o644))
+			continue
+		}
+		got, err := os.ReadFile(file)
+		if err != nil {
+			t.Error(err)
+		}
+		expect.Equal(t, fmt.Sprintf("%s is stale, run make generate", file), want, string(got))
+	}
+}
+
+// ends are where the documents of a stream end, with the blank lines that Helm puts there.
+var ends = regexp.MustCompile(`\s*\n(---\n|$)`)
+
+// plain leaves out of a rendered chart what only a release has.
+func plain(rendered string) string {
+	var kept strings.Builder
+	for line := range strings.Lines(ends.ReplaceAllString(rendered, "\n$1")) {
+		switch trimmed := strings.TrimSpace(line); {
+		case trimmed == "namespace: "+placeholder,
+			strings.HasPrefix(line, "# Source: "),
+			strings.HasPrefix(trimmed, "helm.sh/chart: "),
+			strings.HasPrefix(trimmed, "app.kubernetes.io/managed-by: "):
+		default:
+			kept.WriteString(line)
+		}
+	}
+	return kept.String()
 }

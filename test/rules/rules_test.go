@@ -12,8 +12,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"k8s.io/apimachinery/pkg/util/yaml"
+
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/expect"
 )
 
 var (
@@ -36,9 +37,7 @@ func run(t *testing.T, command string, files ...string) {
 	t.Helper()
 	args := strings.Fields(command)
 	for _, file := range append(files, rules) {
-		if _, err := os.Stat(file); err != nil {
-			t.Fatal(err)
-		}
+		expect.Value(os.Stat(file))(t)
 	}
 	out, err := exec.CommandContext(t.Context(), promtool, append(args, files...)...).CombinedOutput()
 	if err != nil {
@@ -69,14 +68,9 @@ type alert struct {
 
 func alerts(t *testing.T) []alert {
 	t.Helper()
-	text, err := os.ReadFile(rules)
-	if err != nil {
-		t.Fatal(err)
-	}
+	text := expect.Value(os.ReadFile(rules))(t)
 	var file struct{ Groups []struct{ Rules []alert } }
-	if err := yaml.Unmarshal(text, &file); err != nil {
-		t.Fatal(err)
-	}
+	expect.NoError(t, yaml.Unmarshal(text, &file))
 	var found []alert
 	for _, group := range file.Groups {
 		found = append(found, group.Rules...)
@@ -95,18 +89,13 @@ func TestAlertsSayWhatPeopleNeed(t *testing.T) {
 			}
 		}
 		want := "https://github.com/helm-state-metrics/helm-state-metrics/blob/main/docs/runbook.md#" + strings.ToLower(a.Alert)
-		if diff := cmp.Diff(want, a.Annotations["runbook_url"]); diff != "" {
-			t.Errorf("the runbook of %s (-want +got):\n%s", a.Alert, diff)
-		}
+		expect.Equal(t, fmt.Sprintf("the runbook of %s", a.Alert), want, a.Annotations["runbook_url"])
 	}
 }
 
 // TestRunbook expects one section for each alert, in the order of the rules.
 func TestRunbook(t *testing.T) {
-	text, err := os.ReadFile(filepath.Join(root, "docs", "runbook.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	text := expect.Value(os.ReadFile(filepath.Join(root, "docs", "runbook.md")))(t)
 	var want, got []string
 	for _, a := range alerts(t) {
 		want = append(want, a.Alert)
@@ -114,23 +103,15 @@ func TestRunbook(t *testing.T) {
 	for _, heading := range regexp.MustCompile(`(?m)^### (.+)$`).FindAllSubmatch(text, -1) {
 		got = append(got, string(heading[1]))
 	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("sections of docs/runbook.md (-want +got):\n%s", diff)
-	}
+	expect.Equal(t, "sections of docs/runbook.md", want, got)
 }
 
 // TestEveryAlertHasUnitTests looks for a test that names the alert as one that is expected.
 func TestEveryAlertHasUnitTests(t *testing.T) {
-	files, err := filepath.Glob("*.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
+	files := expect.Value(filepath.Glob("*.yaml"))(t)
 	tested := make(map[string]bool)
 	for _, file := range files {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
+		text := expect.Value(os.ReadFile(file))(t)
 		for _, match := range regexp.MustCompile(`(?m)^ +- alertname: (\w+)$`).FindAllSubmatch(text, -1) {
 			tested[string(match[1])] = true
 		}

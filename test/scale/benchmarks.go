@@ -32,7 +32,6 @@ type comparison struct {
 
 func (c comparison) ratio() float64 { return c.Unmarshal / c.Head }
 
-// benchmark runs the benchmarks of the decoder.
 func benchmark(ctx context.Context) (decoding, error) {
 	pattern := fmt.Sprintf("^Benchmark(Decode|Unmarshal)$/^(%s|%s)$", smallPayload, largePayload)
 	cmd := exec.CommandContext(ctx, "go", "test", "-run=^$", "-bench="+pattern, "-benchmem", "-count="+strconv.Itoa(rounds), "./internal/decode")

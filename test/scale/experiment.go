@@ -206,7 +206,6 @@ func (e *experiment) clusterDir() string { return filepath.Join(e.dir, "cluster"
 
 func (e *experiment) kubeconfig() string { return process.Kubeconfig(e.clusterDir()) }
 
-// begin announces the next step.
 func (e *experiment) begin(format string, args ...any) {
 	e.step++
 	e.say("[%d/%d] %s", e.step, steps, fmt.Sprintf(format, args...))

@@ -32,7 +32,6 @@ type filled struct {
 	bytes   int64 // of all payloads
 }
 
-// makeNamespaces creates the namespaces of the releases.
 func makeNamespaces(ctx context.Context, cfg config, client kubernetes.Interface) error {
 	for n := range min(cfg.namespaces, cfg.releases) {
 		namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespaceName(cfg, n)}}
@@ -75,7 +74,6 @@ func fill(ctx context.Context, cfg config, client kubernetes.Interface, from, to
 	}
 }
 
-// writeHistory writes some revisions of the n-th release.
 func writeHistory(ctx context.Context, client kubernetes.Interface, cfg config, n, from, to int, records, bytes *atomic.Int64) error {
 	all, err := history(cfg, n, from, to)
 	if err != nil {

@@ -7,10 +7,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/helm-state-metrics/helm-state-metrics/internal/decode"
 	"github.com/helm-state-metrics/helm-state-metrics/test/support/cluster"
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/expect"
 	"github.com/helm-state-metrics/helm-state-metrics/test/support/payload"
 )
 
@@ -24,17 +23,12 @@ BenchmarkUnmarshal/34KB-2      	     300	    2.5e3 ns/op	    1000 B/op	     700 
 BenchmarkUnmarshal/470KB-2     	      10	    80000 ns/op	    2000 B/op	     700 allocs/op
 PASS
 `
-	got, err := parseBenchmarks(text)
-	if err != nil {
-		t.Fatal(err)
-	}
+	got := expect.Value(parseBenchmarks(text))(t)
 	want := decoding{
 		Small: comparison{Head: 20, Unmarshal: 2500, HeadBytes: 88, UnmarshalBytes: 1000},
 		Large: comparison{Head: 50, Unmarshal: 80000, HeadBytes: 99, UnmarshalBytes: 2000},
 	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("(-want +got)\n%s", diff)
-	}
+	expect.Equal(t, "the results differ", want, got)
 	if _, err := parseBenchmarks(strings.ReplaceAll(text, "Unmarshal/470KB", "Other")); err == nil {
 		t.Error("a benchmark that did not run is no error")
 	}
@@ -84,9 +78,7 @@ func TestMissedFiguresAreMarked(t *testing.T) {
 		amount("too slow", inSeconds, 0.2).within(0.1).beside(4),
 	}}
 	var printed strings.Builder
-	if err := r.print(&printed); err != nil {
-		t.Fatal(err)
-	}
+	expect.NoError(t, r.print(&printed))
 	for _, text := range []string{printed.String(), r.markdown()} {
 		for _, want := range []string{"1 of 2 figures MISSED", "too slow"} {
 			if !strings.Contains(text, want) {
@@ -100,10 +92,7 @@ func TestMissedFiguresAreMarked(t *testing.T) {
 }
 
 func TestRevisionsDifferInTheirHeads(t *testing.T) {
-	records, err := history(config{revisions: 3, namespaces: 50, templates: 30}, 7, 1, 4)
-	if err != nil {
-		t.Fatal(err)
-	}
+	records := expect.Value(history(config{revisions: 3, namespaces: 50, templates: 30}, 7, 1, 4))(t)
 	seen := make(map[string]bool)
 	for i, r := range records {
 		want := "superseded"
@@ -113,14 +102,8 @@ func TestRevisionsDifferInTheirHeads(t *testing.T) {
 		if r.Labels["version"] != strconv.Itoa(i+1) || r.Labels["status"] != want {
 			t.Errorf("record %d has the labels %v; want revision %d, %s", i, r.Labels, i+1, want)
 		}
-		full, err := payload.Decode(r.Data[cluster.PayloadKey])
-		if err != nil {
-			t.Fatal(err)
-		}
-		head, err := decode.New().Head(bytes.NewReader(r.Data[cluster.PayloadKey]))
-		if err != nil {
-			t.Fatal(err)
-		}
+		full := expect.Value(payload.Decode(r.Data[cluster.PayloadKey]))(t)
+		head := expect.Value(decode.New().Head(bytes.NewReader(r.Data[cluster.PayloadKey])))(t)
 		if head.Chart.Version != full.Chart.Metadata.Version || !head.LastDeployed.Equal(full.Info.LastDeployed.Time) {
 			t.Errorf("revision %d: the head says %s of %s, the whole %s of %s", i+1,
 				head.Chart.Version, head.LastDeployed, full.Chart.Metadata.Version, full.Info.LastDeployed)

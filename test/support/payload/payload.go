@@ -19,7 +19,7 @@ type Release struct {
 	Chart       *Chart         `json:"chart,omitempty"`
 	Config      map[string]any `json:"config,omitempty"`
 	Manifest    string         `json:"manifest,omitempty"`
-	Hooks       []*Hook        `json:"hooks,omitempty"`
+	Hooks       []any          `json:"hooks,omitempty"`
 	Version     int            `json:"version,omitempty"`
 	Namespace   string         `json:"namespace,omitempty"`
 	ApplyMethod string         `json:"apply_method,omitempty"`
@@ -90,16 +90,6 @@ type Maintainer struct {
 type File struct {
 	Name string `json:"name"`
 	Data []byte `json:"data"`
-}
-
-// Hook is an object that Helm creates at an event, such as before an upgrade.
-type Hook struct {
-	Name     string   `json:"name,omitempty"`
-	Kind     string   `json:"kind,omitempty"`
-	Path     string   `json:"path,omitempty"`
-	Manifest string   `json:"manifest,omitempty"`
-	Events   []string `json:"events,omitempty"`
-	Weight   int      `json:"weight,omitempty"`
 }
 
 // Encode returns the payload of a release, or of any other value that has a JSON form.

@@ -5,9 +5,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/helm-state-metrics/helm-state-metrics/internal/decode"
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/expect"
 	"github.com/helm-state-metrics/helm-state-metrics/test/support/payload"
 )
 
@@ -18,25 +17,14 @@ func TestGeneratedReleasesAreReadBack(t *testing.T) {
 		r := payload.NewGenerator(seed).Release("team-a", 30)
 		r.Info.LastDeployed.Time = time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC)
 		r.Chart.Metadata.Version = "1.2.3"
-		encoded, err := payload.Encode(r)
-		if err != nil {
-			t.Fatal(err)
-		}
+		encoded := expect.Value(payload.Encode(r))(t)
 		total += len(encoded)
-		full, err := payload.Decode(encoded)
-		if err != nil {
-			t.Fatal(err)
-		}
+		full := expect.Value(payload.Decode(encoded))(t)
 		if full.Manifest != r.Manifest {
 			t.Error("the manifest has changed")
 		}
-		if diff := cmp.Diff(r.Chart.Metadata, full.Chart.Metadata); diff != "" {
-			t.Errorf("(-want +got):\n%s", diff)
-		}
-		head, err := decode.New().Head(bytes.NewReader(encoded))
-		if err != nil {
-			t.Fatal(err)
-		}
+		expect.Equal(t, "the metadata differs", r.Chart.Metadata, full.Chart.Metadata)
+		head := expect.Value(decode.New().Head(bytes.NewReader(encoded)))(t)
 		if head.Chart.Name != full.Chart.Metadata.Name || head.Chart.Version != "1.2.3" || !head.LastDeployed.Equal(full.Info.LastDeployed.Time) {
 			t.Errorf("the exporter reads %v %v, Helm %v", head.Chart, head.LastDeployed, full.Chart.Metadata)
 		}

@@ -9,15 +9,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/expect"
 	"github.com/helm-state-metrics/helm-state-metrics/test/support/process"
 )
 
 func start(t *testing.T, script string) *process.Process {
 	t.Helper()
-	p, err := process.Start(exec.Command("sh", "-c", script))
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := expect.Value(process.Start(exec.Command("sh", "-c", script)))(t)
 	t.Cleanup(p.Kill)
 	return p
 }
@@ -57,9 +55,7 @@ func TestStop(t *testing.T) {
 		"echo started; exec sleep 60":                                    "signal: terminated",
 	} {
 		p := start(t, script)
-		if _, err := p.AwaitLine(t.Context(), started); err != nil {
-			t.Fatal(err)
-		}
+		expect.Value(p.AwaitLine(t.Context(), started))(t)
 		if err := p.Stop(); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("Stop returns %v, want %q", err, want)
 		}

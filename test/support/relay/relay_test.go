@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/expect"
 	"github.com/helm-state-metrics/helm-state-metrics/test/support/relay"
 )
 
@@ -30,10 +31,7 @@ func exchange(r *relay.Relay, timeout time.Duration) (string, error) {
 }
 
 func TestRelay(t *testing.T) {
-	server, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	server := expect.Value(net.Listen("tcp", "127.0.0.1:0"))(t)
 	defer server.Close()
 	go func() {
 		for {
@@ -46,19 +44,14 @@ func TestRelay(t *testing.T) {
 			_ = conn.Close()
 		}
 	}()
-	r, err := relay.New(server.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := expect.Value(relay.New(server.Addr().String()))(t)
 	t.Cleanup(r.Off)
 	const long, short = 30 * time.Second, 50 * time.Millisecond
 
 	if _, err := exchange(r, long); err == nil {
 		t.Error("a relay that is off lets a connection through")
 	}
-	if err := r.On(); err != nil {
-		t.Fatal(err)
-	}
+	expect.NoError(t, r.On())
 	if answer, err := exchange(r, long); err != nil || answer != "the answer" {
 		t.Fatalf("the answer is %q, %v", answer, err)
 	}

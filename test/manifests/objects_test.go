@@ -1,16 +1,73 @@
 package manifests_test
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/expect"
 )
+
+// TestPodIsConfined checks what goes beyond the level "restricted", which the API server enforces, too.
+func TestPodIsConfined(t *testing.T) {
+	yes, no := true, false
+	found := map[string]int{}
+	for _, o := range parse(t, mustBuild(t, "default", "tls")) {
+		found[o.GetKind()]++
+		switch o.GetKind() {
+		case "ServiceAccount":
+			account := into[corev1.ServiceAccount](t, o)
+			expect.Equal(t, "every pod of the account gets its token", &no, account.AutomountServiceAccountToken)
+		case "Deployment":
+			pod := into[appsv1.Deployment](t, o).Spec.Template.Spec
+			want := pod
+			want.AutomountServiceAccountToken, want.EnableServiceLinks = &yes, &no
+			want.SecurityContext = &corev1.PodSecurityContext{
+				RunAsNonRoot:   &yes,
+				SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+			}
+			want.HostNetwork, want.HostPID, want.HostIPC, want.InitContainers = false, false, false, nil
+			want.Containers = []corev1.Container{*pod.Containers[0].DeepCopy()}
+			want.Containers[0].SecurityContext = &corev1.SecurityContext{
+				AllowPrivilegeEscalation: &no, ReadOnlyRootFilesystem: &yes,
+				Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
+			}
+			expect.Equal(t, "the pod is not confined", want, pod)
+		}
+	}
+	if found["ServiceAccount"] != 1 || found["Deployment"] != 1 {
+		t.Errorf("the objects are %v", found)
+	}
+}
+
+// TestScrapesKeepNamespaces checks for honorLabels, without which all releases would be in the namespace of the
+// exporter.
+func TestScrapesKeepNamespaces(t *testing.T) {
+	endpoints := map[string]string{"ServiceMonitor": "endpoints", "PodMonitor": "podMetricsEndpoints"}
+	for _, o := range parse(t, mustBuild(t, "default", "service-monitor", "pod-monitor")) {
+		list, found, err := unstructured.NestedSlice(o.Object, "spec", endpoints[o.GetKind()])
+		if err != nil || !found {
+			continue
+		}
+		delete(endpoints, o.GetKind())
+		for _, endpoint := range list {
+			if endpoint.(map[string]any)["honorLabels"] != true {
+				t.Errorf("%s does not honor labels: %v", key(o), endpoint)
+			}
+		}
+	}
+	if len(endpoints) > 0 {
+		t.Errorf("there is none of %v", endpoints)
+	}
+}
 
 // inAll is the place of what holds in the whole cluster.
 const inAll = ""
@@ -43,9 +100,7 @@ func TestRights(t *testing.T) {
 				t.Fatal("there is no such variant")
 			}
 			got := granted(t, name, parse(t, mustBuild(t, v.base, v.components...)))
-			if diff := cmp.Diff(want, got); diff != "" {
-				t.Errorf("(-want +got):\n%s", diff)
-			}
+			expect.Equal(t, "the rights differ", want, got)
 		})
 	}
 }
@@ -70,14 +125,9 @@ func TestRightsInAnotherNamespace(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			text, err := run("kubectl", "kustomize", writeKustomizations(t, tc.kustomizations))
-			if err != nil {
-				t.Fatal(err)
-			}
+			text := expect.Value(run("kubectl", "kustomize", writeKustomizations(t, tc.kustomizations)))(t)
 			rights := granted(t, "monitoring", parse(t, text))
-			if diff := cmp.Diff(tc.places, slices.Sorted(maps.Keys(rights))); diff != "" {
-				t.Errorf("(-want +got):\n%s", diff)
-			}
+			expect.Equal(t, "the namespaces with rights differ", tc.places, slices.Sorted(maps.Keys(rights)))
 		})
 	}
 }
@@ -95,9 +145,7 @@ func granted(t *testing.T, namespace string, objects []unstructured.Unstructured
 		case strings.HasSuffix(kind, "RoleBinding"):
 			binding := into[rbacv1.RoleBinding](t, o)
 			exporter := []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Name: name, Namespace: namespace}}
-			if diff := cmp.Diff(exporter, binding.Subjects); diff != "" {
-				t.Errorf("%s binds others (-want +got):\n%s", key(o), diff)
-			}
+			expect.Equal(t, fmt.Sprintf("%s binds others", key(o)), exporter, binding.Subjects)
 			role := binding.RoleRef.Kind + " " + o.GetNamespace() + "/" + binding.RoleRef.Name
 			bound[o.GetNamespace()] = slices.Concat(bound[o.GetNamespace()], roles[role])
 			delete(roles, role)
@@ -112,8 +160,6 @@ func granted(t *testing.T, namespace string, objects []unstructured.Unstructured
 func into[T any](t *testing.T, o unstructured.Unstructured) T {
 	t.Helper()
 	var object T
-	if err := runtime.DefaultUnstructuredConverter.FromUnstructuredWithValidation(o.Object, &object, true); err != nil {
-		t.Fatal(err)
-	}
+	expect.NoError(t, runtime.DefaultUnstructuredConverter.FromUnstructuredWithValidation(o.Object, &object, true))
 	return object
 }
