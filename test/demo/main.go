@@ -14,7 +14,6 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -23,24 +22,7 @@ import (
 	"github.com/helm-state-metrics/helm-state-metrics/test/support/process"
 )
 
-func main() {
-	// SIGHUP comes when the terminal is closed, and SIGPIPE when nobody reads the output any more. Without a handler
-	// either of them would end the demo and leave a control plane behind.
-	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
-	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	interrupted := ctx.Err() != nil
-	cancel()
-
-	switch {
-	case interrupted: // The interrupt is also the cause of every error.
-		_, _ = fmt.Fprintln(os.Stdout, "demo ended")
-	case errors.Is(err, flag.ErrHelp):
-		os.Exit(2)
-	case err != nil:
-		_, _ = fmt.Fprintln(os.Stderr, "demo:", err)
-		os.Exit(1)
-	}
-}
+func main() { process.Main("demo", run) }
 
 // demo holds what its steps share.
 type demo struct {
@@ -72,7 +54,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	if d.dir, err = os.MkdirTemp("", "helm-state-metrics-demo-"); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(d.dir)) }()
+	defer func() {
+		err = errors.Join(err, os.RemoveAll(d.dir))
+		if ctx.Err() != nil { // This is how a demo ends.
+			d.say("demo ended")
+			err = nil
+		}
+	}()
 
 	d.begin("starting etcd and a Kubernetes API server (about 5 seconds)")
 	cluster, err := process.StartCluster(ctx, d.clusterDir(), nil)

@@ -180,8 +180,7 @@ func (w *world) helm(t *testing.T) {
 	_ = h.command(command).Run()
 }
 
-// agrees returns how long it took until the exporter exposed what the records say. It fails the test if that is too
-// long.
+// agrees returns how long it took until the exporter exposed what the records say, which must not be too long.
 func (w *world) agrees(t *testing.T, e *exporter, within time.Duration) time.Duration {
 	t.Helper()
 	written := time.Now()

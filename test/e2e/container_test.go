@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -27,8 +28,7 @@ import (
 	"github.com/helm-state-metrics/helm-state-metrics/test/support/process"
 )
 
-// buildImage has make build the image for two architectures, and returns the name of the one for this machine. The
-// images are removed at the end of the test.
+// buildImage builds the image for two architectures until the end of the test, and returns the name for this machine.
 func buildImage(t *testing.T) string {
 	t.Helper()
 	name := filepath.Base(shared.dir) // It is unique.
@@ -57,7 +57,7 @@ func inspectImage(t *testing.T, image string) {
 		Cmd        []string
 		Labels     map[string]string
 	}
-	decodeJSON(t, string(docker(t, "inspect", "--format={{json .Config}}", image)), &config)
+	expect.NoError(t, json.Unmarshal([]byte(string(docker(t, "inspect", "--format={{json .Config}}", image))), &config))
 	const label = "org.opencontainers.image."
 	want := config
 	want.User, want.Entrypoint, want.Cmd = "65532:65532", []string{"/helm-state-metrics"}, nil
@@ -125,8 +125,7 @@ type container struct {
 	name string
 }
 
-// startContainer runs the image as a kubelet would run the Deployment's pod, but as an arbitrary user and on the
-// loopback interface.
+// startContainer runs the image as a kubelet would, but as an arbitrary user and on the loopback interface.
 func startContainer(t *testing.T, image string, d *appsv1.Deployment, mounts map[string]string) container {
 	t.Helper()
 	server := expect.Value(url.Parse(shared.config.Host))(t)
@@ -203,8 +202,7 @@ func obeysMemoryLimit(t *testing.T, c container, d *appsv1.Deployment) {
 	expect.NoError(t, c.has(series{"go_gc_gomemlimit_bytes": float64(limit.Value() * 9 / 10)})())
 }
 
-// mountsOf returns the directories that the kubelet would mount into the pod of a Deployment, by their paths in the
-// pod.
+// mountsOf returns the directories that the kubelet would mount into a Deployment's pod, by their paths there.
 func mountsOf(t *testing.T, d *appsv1.Deployment) map[string]string {
 	t.Helper()
 	pod := d.Spec.Template.Spec

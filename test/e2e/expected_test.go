@@ -227,20 +227,16 @@ func (h helm) facts(t *testing.T) []fact {
 	return facts
 }
 
-// labelled replaces what Helm reads in the payloads by what the labels of the records say. The two differ only after
-// somebody has edited labels.
+// labelled replaces what Helm reads in payloads by what the labels say. They differ only after labels were edited.
 func (h helm) labelled(t *testing.T, facts []fact) []fact {
 	t.Helper()
 	for i := range facts {
 		f := &facts[i]
-		f.Status = f.record.meta.Labels["status"]
-		f.deployed = 0
+		f.Status, f.deployed = f.record.meta.Labels["status"], 0
 		for _, r := range h.records(t) {
-			if r.meta.Labels["name"] != f.Name || r.meta.Labels["status"] != "deployed" {
-				continue
+			if labels := r.meta.Labels; labels["name"] == f.Name && labels["status"] == "deployed" {
+				f.deployed = max(f.deployed, expect.Value(strconv.Atoi(labels["version"]))(t))
 			}
-			number := expect.Value(strconv.Atoi(r.meta.Labels["version"]))(t)
-			f.deployed = max(f.deployed, number)
 		}
 	}
 	return facts

@@ -186,50 +186,36 @@ func (e *exporter) scrape() (series, error) {
 	return parse(body)
 }
 
-// inNamespaces returns the series about releases in the given namespaces, or in all if none is given.
+// inNamespaces removes all series but those about releases in the given namespaces, or in all if none is given.
 func (s series) inNamespaces(namespaces ...string) series {
-	kept := make(series)
-	for name, value := range s {
-		if !strings.HasPrefix(name, "helm_release_") {
-			continue
-		}
-		if len(namespaces) == 0 || slices.ContainsFunc(namespaces, func(namespace string) bool {
-			return strings.Contains(name, fmt.Sprintf("namespace=%q", namespace))
-		}) {
-			kept[name] = value
-		}
-	}
-	return kept
+	maps.DeleteFunc(s, func(name string, _ float64) bool {
+		named := func(namespace string) bool { return strings.Contains(name, fmt.Sprintf("namespace=%q", namespace)) }
+		return !strings.HasPrefix(name, "helm_release_") || len(namespaces) > 0 && !slices.ContainsFunc(namespaces, named)
+	})
+	return s
 }
 
 // shows returns a check that the series about releases in a namespace are exactly the given ones.
 func (e *exporter) shows(want series, namespace string, options ...cmp.Option) func() error {
-	return func() error {
-		all, err := e.scrape()
-		if err != nil {
-			return err
-		}
-		if diff := cmp.Diff(want, all.inNamespaces(namespace), options...); diff != "" {
-			return fmt.Errorf("/metrics differs (-want +got):\n%s", diff)
-		}
-		return nil
-	}
+	return e.compares(want, func(all series) { all.inNamespaces(namespace) }, options...)
 }
 
 // has returns a check that the given series, among others, are exposed.
 func (e *exporter) has(want series) func() error {
+	return e.compares(want, func(all series) {
+		maps.DeleteFunc(all, func(name string, _ float64) bool { _, wanted := want[name]; return !wanted })
+	})
+}
+
+// compares returns a check that the given series are what a scrape has after the others are removed.
+func (e *exporter) compares(want series, removeOthers func(series), options ...cmp.Option) func() error {
 	return func() error {
-		all, err := e.scrape()
+		got, err := e.scrape()
 		if err != nil {
 			return err
 		}
-		got := make(series)
-		for name := range want {
-			if value, ok := all[name]; ok {
-				got[name] = value
-			}
-		}
-		if diff := cmp.Diff(want, got); diff != "" {
+		removeOthers(got)
+		if diff := cmp.Diff(want, got, options...); diff != "" {
 			return fmt.Errorf("/metrics differs (-want +got):\n%s", diff)
 		}
 		return nil

@@ -88,7 +88,8 @@ func (e *exporter) ask(t *testing.T, accept, encoding, format string, zipped boo
 	}
 	// Without this header Go would ask for gzip and decompress the answer by itself.
 	req.Header.Set("Accept-Encoding", encoding)
-	resp := expect.Value(e.client.Do(req))(t)
+	resp, err := e.client.Do(req)
+	expect.NoError(t, err)
 	defer resp.Body.Close()
 	body := expect.Value(io.ReadAll(resp.Body))(t)
 	got := resp.Header.Get("Content-Type")

@@ -37,8 +37,7 @@ func inBoth(t *testing.T, word, driver string, test func(*testing.T, helm)) {
 	}
 }
 
-// command returns a command in the namespace. Blanks separate the arguments of a line; chart:NAME stands for a chart of
-// test/charts.
+// command returns a command in the namespace. In its line chart:NAME stands for a chart of test/charts.
 func (h helm) command(line string) *exec.Cmd {
 	args := strings.Fields(line)
 	for i, arg := range args {
@@ -79,8 +78,7 @@ func (h helm) fail(t *testing.T, line, reason string) {
 	}
 }
 
-// kill starts a command that waits forever, and kills it when the check succeeds. Helm would catch any other signal and
-// mark the release as failed.
+// kill kills a command when the check succeeds. Helm would catch any other signal and mark the release as failed.
 func (h helm) kill(t *testing.T, line string, check func() error) {
 	t.Helper()
 	p := expect.Value(process.Start(h.command(line)))(t)
@@ -105,7 +103,7 @@ func (h helm) list(t *testing.T) []listed {
 		line += " --all"
 	}
 	var releases []listed
-	decodeJSON(t, h.run(t, line), &releases)
+	expect.NoError(t, json.Unmarshal([]byte(h.run(t, line)), &releases))
 	return releases
 }
 
@@ -118,7 +116,7 @@ type historic struct {
 func (h helm) history(t *testing.T, name string) []historic {
 	t.Helper()
 	var revisions []historic
-	decodeJSON(t, h.run(t, "history "+name+" --output=json"), &revisions)
+	expect.NoError(t, json.Unmarshal([]byte(h.run(t, "history "+name+" --output=json")), &revisions))
 	return revisions
 }
 
@@ -133,11 +131,4 @@ func (t helmTime) unix(tb testing.TB) int64 {
 		tb.Fatal(err)
 	}
 	return parsed.Unix()
-}
-
-func decodeJSON(t *testing.T, text string, into any) {
-	t.Helper()
-	if err := json.Unmarshal([]byte(text), into); err != nil {
-		t.Fatalf("%v in: %s", err, text)
-	}
 }

@@ -5,7 +5,6 @@ import (
 	"crypto/x509"
 	"fmt"
 	"net/http"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -18,19 +17,13 @@ import (
 
 	"github.com/helm-state-metrics/helm-state-metrics/test/support/expect"
 	"github.com/helm-state-metrics/helm-state-metrics/test/support/process"
-)
-
-// The paths of what is shipped, relative to this directory because kustomize takes no absolute ones.
-const (
-	kustomizations = "../../manifests/kustomize/"
-	ownChart       = "../../manifests/chart/helm-state-metrics"
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/shipped"
 )
 
 // TestInstall installs what is shipped in all documented ways. In place of a kubelet it runs the image as the
 // Deployment says.
 //
-// With -v it reports how long it takes from an empty control plane to the first successful scrape: go test -v -count=1
-// -run TestInstall/by_kustomize ./test/e2e
+// go test -v -run TestInstall/by_kustomize reports the time from an empty control plane to the first scrape.
 func TestInstall(t *testing.T) {
 	t.Parallel()
 	missing := dockerMissing()
@@ -46,7 +39,7 @@ func TestInstall(t *testing.T) {
 	t.Run("by kustomize", func(t *testing.T) {
 		t.Parallel()
 		begin := time.Now()
-		kubectl(t, "", "apply", "-k", kustomizations+"default")
+		kubectl(t, "", "apply", "-k", filepath.Join(shipped.Kustomize(), "default"))
 		applied := time.Since(begin)
 		d := deployed(t, "helm-state-metrics", "helm-state-metrics")
 		admitted(t, d)
@@ -71,7 +64,7 @@ func TestInstall(t *testing.T) {
 	t.Run("by Helm", func(t *testing.T) {
 		inBoth(t, "own", "secret", func(t *testing.T, h helm) {
 			// Cluster roles have no namespace, so the name must differ.
-			h.run(t, "install "+h.namespace+" "+ownChart)
+			h.run(t, "install "+h.namespace+" "+shipped.Chart())
 			d := deployed(t, h.namespace, h.namespace+"-helm-state-metrics")
 			require(t, "docker", missing)
 			c := startContainer(t, image, d, mountsOf(t, d))
@@ -83,7 +76,7 @@ func TestInstall(t *testing.T) {
 			c.end(t)
 
 			// The rights change with the values, change back, and end.
-			h.run(t, "upgrade "+h.namespace+" "+ownChart+" --set=namespaces={"+h.namespace+"}")
+			h.run(t, "upgrade "+h.namespace+" "+shipped.Chart()+" --set=namespaces={"+h.namespace+"}")
 			narrow := map[string]bool{"get secrets in " + h.namespace: true, "list secrets in " + h.namespace: true, "watch secrets in " + h.namespace: true}
 			expect.Equal(t, "after the upgrade", narrow, granted(t, d))
 			h.run(t, "rollback "+h.namespace)
@@ -100,7 +93,7 @@ func TestInstall(t *testing.T) {
 		cert, key := selfSigned(t)
 		kubectl(t, "", "create", "secret", "tls", "certificate", "-n", h.namespace,
 			"--cert="+writeFile(t, "tls.crt", cert), "--key="+writeFile(t, "tls.key", key))
-		h.run(t, "install "+h.namespace+" "+ownChart+" --set=tls.enabled=true,tls.secretName=certificate")
+		h.run(t, "install "+h.namespace+" "+shipped.Chart()+" --set=tls.enabled=true,tls.secretName=certificate")
 		d := deployed(t, h.namespace, h.namespace+"-helm-state-metrics")
 		require(t, "docker", missing)
 		c := startContainer(t, image, d, mountsOf(t, d))
@@ -131,8 +124,7 @@ func deployed(t *testing.T, namespace, name string) *appsv1.Deployment {
 	return d
 }
 
-// admitted checks that the API server admits the pod of a Deployment to a namespace that enforces the level
-// "restricted".
+// admitted checks that the pod of a Deployment is admitted to a namespace that enforces the level "restricted".
 func admitted(t *testing.T, d *appsv1.Deployment) {
 	t.Helper()
 	pod := &corev1.Pod{ObjectMeta: d.Spec.Template.ObjectMeta, Spec: d.Spec.Template.Spec}
@@ -209,15 +201,15 @@ func TestObjectsAreAccepted(t *testing.T) {
 
 	t.Run("of the components", func(t *testing.T) {
 		t.Parallel()
-		objects := kubectl(t, "", "kustomize", overlay(t, namespace, "base", "cluster-wide", "configmaps", "service-monitor",
-			"pod-monitor", "rules", "dashboard", "network-policy", "tls"))
+		objects := kubectl(t, "", "kustomize", shipped.WriteKustomizations(t, map[string]string{".": "namespace: " + namespace + "\n" +
+			shipped.Kustomization("base", "cluster-wide", "configmaps", "service-monitor", "pod-monitor", "rules", "dashboard", "network-policy", "tls")}))
 		accepted(t, objects)
 	})
 	t.Run("of the chart", func(t *testing.T) {
 		t.Parallel()
 		values := writeFile(t, "values.yaml", everyValue)
 		for _, version := range []string{"helm3", "helm4"} {
-			accepted(t, newHelm(t, version, namespace, "secret").run(t, "template app "+ownChart+" --kube-version=1.36.0 --values="+values))
+			accepted(t, newHelm(t, version, namespace, "secret").run(t, "template app "+shipped.Chart()+" --kube-version=1.36.0 --values="+values))
 		}
 	})
 }
@@ -229,18 +221,4 @@ func accepted(t *testing.T, objects string) {
 	if got, want := strings.Count(answer, "created (server dry run)"), strings.Count(objects, "\nkind: "); got != want {
 		t.Errorf("%d of %d objects are accepted:\n%s", got, want, answer)
 	}
-}
-
-// overlay is a kustomization as an operator would write it.
-func overlay(t *testing.T, namespace, base string, components ...string) string {
-	t.Helper()
-	dir := expect.Value(filepath.EvalSymlinks(t.TempDir()))(t) // Kustomize does the same.
-	root := expect.Value(filepath.Abs(kustomizations))(t)
-	root = expect.Value(filepath.Rel(dir, root))(t)
-	text := fmt.Sprintf("namespace: %s\nresources: [%s/%s]\ncomponents:\n", namespace, root, base)
-	for _, component := range components {
-		text += fmt.Sprintf("- %s/components/%s\n", root, component)
-	}
-	expect.NoError(t, os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(text), 0o600))
-	return dir
 }

@@ -155,10 +155,7 @@ func newNamespace(t *testing.T, word string) string {
 // patience is how long tests wait for something that takes at most a second on an idle machine.
 const patience = 30 * time.Second
 
-func eventually(t *testing.T, within time.Duration, check func() error) {
-	t.Helper()
-	process.Eventually(t, within, check)
-}
+var eventually = process.Eventually
 
 func lines(text string) []string {
 	return strings.FieldsFunc(text, func(r rune) bool { return r == '\n' })

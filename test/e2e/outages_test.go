@@ -130,8 +130,7 @@ func TestSilentConnections(t *testing.T) {
 	eventually(t, healedWithin, e.has(series{"helm_state_metrics_watch_up" + labels: 1}))
 }
 
-// TestOneBadNamespace gives the exporter access to one of two namespaces. It has to serve that one, and to report that
-// the other is forbidden.
+// TestOneBadNamespace forbids one of two namespaces. The exporter has to serve the other, and to report the error.
 func TestOneBadNamespace(t *testing.T) {
 	t.Parallel()
 	good, bad := newNamespace(t, "good"), newNamespace(t, "bad")

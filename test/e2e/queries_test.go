@@ -29,8 +29,7 @@ func TestQueries(t *testing.T) {
 	t.Run("alerts while the exporter is away", s.silence) // It stops the exporter, so it comes last.
 }
 
-// seed is a Prometheus that scrapes an exporter of two namespaces with releases in every state, and what Helm says of
-// these releases.
+// seed is a Prometheus that scrapes an exporter of releases in every state, and what Helm says of these releases.
 type seed struct {
 	*prometheus.Server
 	exporter *exporter
@@ -48,8 +47,7 @@ func newSeed(t *testing.T) seed {
 	}
 	newer := filepath.Join(t.TempDir(), "web-2.0.0.tgz")
 	s.shop.run(t, "package chart:web --version=2.0.0 --destination="+filepath.Dir(newer))
-	// Helm stores the values as they are and as rendered, and gzip cannot compress them. Together they take about 90%
-	// of the size that a record may have.
+	// Helm stores these values twice, and gzip cannot compress them. They take about 90% of the limit of a record.
 	values := writeFile(t, "values", string(payload.Base64(garbage(340<<10))))
 	for _, step := range []step{
 		does("install front chart:web"),
@@ -237,8 +235,7 @@ var (
 	promqlComment = regexp.MustCompile(`(?m) *#.*$`)
 )
 
-// queriesIn returns the queries in all blocks of a document. A line that is indented, or begins with a closing bracket,
-// continues the query before it.
+// queriesIn returns the queries of a document. Lines that are indented or begin with a closing bracket continue one.
 func queriesIn(document string) []string {
 	var queries []string
 	for _, block := range promqlBlock.FindAllStringSubmatch(document, -1) {
@@ -317,8 +314,7 @@ func (s seed) silence(t *testing.T) {
 	expect.NoError(t, firing.to(s.Server, `count(ALERTS{alertname="HelmReleaseStuckPending", alertstate="firing"})`)())
 }
 
-// impatientRules returns a file with the alert rules. Their settings are changed in the way that the documentation
-// recommends.
+// impatientRules returns a file with the alert rules, whose settings are changed as the documentation recommends.
 func impatientRules(t *testing.T) string {
 	t.Helper()
 	rules := readFile(t, "manifests/chart/helm-state-metrics/files/rules.yaml")

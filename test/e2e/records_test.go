@@ -106,8 +106,7 @@ func write(t *testing.T, namespace string, s *corev1.Secret) *corev1.Secret {
 const largestRSS = 100 << 20
 
 // TestBadPayloads writes records whose payloads are not releases. The exporter has to expose what comes from metadata,
-// such as status and revision, and nothing else. When the record is written again with a valid payload, it has to
-// expose all.
+// such as status and revision, and nothing else. After the next write, with a valid payload, it has to expose all.
 func TestBadPayloads(t *testing.T) {
 	t.Parallel()
 	for name, test := range badPayloads {
@@ -160,8 +159,7 @@ func (e *exporter) errorCounts(t *testing.T) series {
 	return all
 }
 
-// keepsSecrets fails the test if the log or a page contains a part of a payload that must not be shown. It does not say
-// which part.
+// keepsSecrets fails the test if the log or a page contains a part of a payload that must not be shown.
 func (e *exporter) keepsSecrets(t *testing.T, namespace, release string) {
 	t.Helper()
 	hidden := func(text string) bool {
@@ -242,8 +240,7 @@ func TestOddRecords(t *testing.T) {
 			odd := cluster.Secret(test.name, 3, "failed", validPayload())
 			test.spoil(odd)
 			written := write(t, namespace, odd)
-			// The neighbor is written later. When it is exposed, so is everything that should be exposed of the other
-			// one.
+			// The neighbor is written later. When it is exposed, so is the other one, if it ever will be.
 			expected := shown(write(t, namespace, cluster.Secret("neighbor", 1, "deployed", validPayload())), "valid")
 			if test.as != nil {
 				test.as(written)

@@ -18,6 +18,7 @@ import (
 
 	"github.com/helm-state-metrics/helm-state-metrics/test/support/cluster"
 	"github.com/helm-state-metrics/helm-state-metrics/test/support/expect"
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/shipped"
 )
 
 // allow grants a user exactly the given verbs for one resource of a namespace.
@@ -177,7 +178,7 @@ func TestRightsAreUsed(t *testing.T) {
 				}
 			}
 			values := strings.NewReplacer("ONE", one, "TWO", two).Replace(test.values)
-			newHelm(t, "helm4", home, "secret").run(t, "install "+home+" "+ownChart+" "+values)
+			newHelm(t, "helm4", home, "secret").run(t, "install "+home+" "+shipped.Chart()+" "+values)
 			d := deployed(t, home, home+"-helm-state-metrics")
 			e := startExporter(t, tokenKubeconfig(t, d), d.Spec.Template.Spec.Containers[0].Args...)
 			e.awaitReady(t)
@@ -219,8 +220,7 @@ func rightsAreUsed(t *testing.T, d *appsv1.Deployment) func() error {
 	}
 }
 
-// granted returns the rights of an exporter by all roles that are bound to its account, such as "list secrets" or "get
-// secrets in team-a".
+// granted returns the rights of an exporter's account, such as "list secrets" or "get secrets in team-a".
 func granted(t *testing.T, d *appsv1.Deployment) map[string]bool {
 	t.Helper()
 	rbac := shared.client.RbacV1()

@@ -190,8 +190,7 @@ func looks(t *testing.T, b *browser, pages map[string]string) {
 	b.theme("light")
 }
 
-// browser is a real browser without a window. Every error and warning of its console, and every request to another
-// host, fails the test.
+// browser is a real one without a window. Messages on its console and requests to other hosts fail the test.
 type browser struct {
 	t   *testing.T
 	ctx context.Context
@@ -269,9 +268,7 @@ func (b *browser) silent(base string) {
 
 func (b *browser) do(steps ...chromedp.Action[chromedp.Void]) {
 	b.t.Helper()
-	if _, err := try(b, chromedp.Steps(steps...)); err != nil {
-		b.t.Fatal(err)
-	}
+	expect.Value(try(b, chromedp.Steps(steps...)))(b.t)
 }
 
 func try[T any](b *browser, action chromedp.Action[T]) (T, error) {
@@ -284,9 +281,7 @@ func tell[P, R any](b *browser, command cdp.Command[P, R], params P) {
 	b.t.Helper()
 	limited, cancel := context.WithTimeout(b.ctx, patience)
 	defer cancel()
-	if _, err := chromedp.Call(limited, command, params); err != nil {
-		b.t.Fatal(err)
-	}
+	expect.Value(chromedp.Call(limited, command, params))(b.t)
 }
 
 func (b *browser) open(url string) {
@@ -338,7 +333,6 @@ func (b *browser) scripts(on bool) {
 	tell(b, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: !on})
 }
 
-// tableOfReleases is an expression for what the status page lists: each release with its status and its newest
-// revision.
+// tableOfReleases is an expression for the releases on the status page, with their statuses and newest revisions.
 const tableOfReleases = `[...document.querySelectorAll("tbody tr")].map(row =>
 	["name", "status", "revision"].map(c => row.querySelector(".c-" + c).textContent.trim()).join(" ")).join(", ")`

@@ -21,10 +21,10 @@ import (
 // story is a sequence of operations on the releases of one namespace.
 type story struct {
 	steps []step
-	// end is the summary of what Helm says of the releases in the end. It proves that the story had its intended effect.
+	// end is the summary of what Helm says of the releases in the end. It proves that the story had its intended
+	// effect.
 	end string
-	// labelled says that labels were edited by hand: then those, which the exporter reads, differ from the payloads,
-	// which Helm reads.
+	// labelled says that labels, which the exporter reads, were edited, so they differ from payloads, which Helm reads.
 	labelled bool
 }
 
@@ -56,8 +56,7 @@ type observer struct {
 	view
 }
 
-// tell does the steps. After each of them all observers must agree with the facts. In the end an exporter that has just
-// started must agree, too.
+// tell does the steps. All observers must agree with the facts after each of them, and in the end also a new exporter.
 func (s story) tell(t *testing.T, h helm, observers []observer) {
 	t.Helper()
 	var facts []fact
@@ -90,8 +89,8 @@ var sizeWhenRead = cmp.FilterPath(
 	cmp.Comparer(func(a, b float64) bool { return math.Abs(a-b) < 512 }),
 )
 
-// summary returns the newest revision of each release, such as "app: v2 failed", and the deployed one if that is another,
-// such as "app: v2 failed, v1 deployed". Semicolons separate the releases.
+// summary returns the newest revision of each release, such as "app: v2 failed", and the deployed one if that is
+// another, such as "app: v2 failed, v1 deployed". Semicolons separate the releases.
 func summary(facts []fact) string {
 	var releases []string
 	for _, f := range facts {

@@ -40,7 +40,7 @@ func TestWire(t *testing.T) {
 		refuse func(*http.Request) bool
 		want   []string
 	}{
-		"the list is the beginning of the watch": {nothing, []string{
+		"the list is the beginning of the watch": {nil, []string{
 			"secrets?" + all + ofType + streamed, "configmaps?" + all + streamed, v2, v1,
 		}},
 		"a server that is too old to stream a list is asked for a plain one": {
@@ -109,8 +109,7 @@ func (x *exchange) about() string {
 	return x.request.URL.Path + "?" + strings.Join(parameters, "&")
 }
 
-// check fails the test if the request asked for more than metadata, or the answer contained more, unless it was a GET
-// of one object.
+// check fails the test if more than metadata was requested or answered, except by a GET of one object.
 func (x *exchange) check(t *testing.T) {
 	t.Helper()
 	single := strings.Contains(x.request.URL.Path, "/sh.helm.release.v1.")
@@ -168,7 +167,7 @@ func TestSelectors(t *testing.T) {
 	} {
 		t.Run("flags "+flags, func(t *testing.T) {
 			t.Parallel()
-			p := newProxy(t, nothing)
+			p := newProxy(t, nil)
 			e := startExporter(t, shared.kubeconfig(t, p.access()), strings.Fields(flags)...)
 			e.awaitReady(t)
 			eventually(t, patience, func() error { // A watch follows its list.
@@ -226,7 +225,7 @@ func (b *tee) bytes() []byte {
 // proxy is between an exporter and the API server, with a certificate of its own, and records what passes.
 type proxy struct {
 	*httptest.Server
-	// refuse reports whether to refuse a request like a server that does not support it.
+	// refuse reports whether to refuse a request like a server that does not support it; nil refuses nothing.
 	refuse func(*http.Request) bool
 
 	mu     sync.Mutex
@@ -253,7 +252,7 @@ func newProxy(t *testing.T, refuse func(*http.Request) bool) *proxy {
 		ErrorLog: log.New(io.Discard, "", 0), // It would log that watches are cut off in the end.
 	}
 	p.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if p.refuse(r) {
+		if p.refuse != nil && p.refuse(r) {
 			p.record(r, http.StatusUnprocessableEntity, http.Header{}, &tee{})
 			refusal := metav1.Status{
 				TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"},
@@ -274,9 +273,6 @@ func newProxy(t *testing.T, refuse func(*http.Request) bool) *proxy {
 	})
 	return p
 }
-
-// nothing is refused by a current server.
-func nothing(*http.Request) bool { return false }
 
 func (p *proxy) record(r *http.Request, status int, answer http.Header, body *tee) {
 	p.mu.Lock()

@@ -52,8 +52,8 @@ func Member(i, revision int) *release.Release {
 	}
 }
 
-// Baseline exposes releases the way most exporters do: a GaugeVec for each family, and promhttp. It is not safe for
-// concurrent use, except for scrapes.
+// Baseline exposes releases the way most exporters do: a GaugeVec for each family, and promhttp. Set must not be called
+// concurrently.
 type Baseline struct {
 	registry     *prometheus.Registry
 	info, status *prometheus.GaugeVec
@@ -126,8 +126,7 @@ func GaugeVecs(all []*release.Release) http.Handler {
 	return b.Handler()
 }
 
-// ReadyLines exposes releases the way the best of today's exporters do: each line is rendered when something changes,
-// and every scrape compresses all lines.
+// ReadyLines exposes releases the way the best exporters do: lines are ready, and every scrape compresses all of them.
 type ReadyLines struct {
 	lines   []byte
 	writers sync.Pool

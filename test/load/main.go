@@ -13,12 +13,10 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/signal"
 	"runtime"
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	client "github.com/prometheus/client_golang/prometheus"
@@ -26,6 +24,7 @@ import (
 
 	"github.com/helm-state-metrics/helm-state-metrics/internal/metrics"
 	"github.com/helm-state-metrics/helm-state-metrics/test/fleet"
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/process"
 	"github.com/helm-state-metrics/helm-state-metrics/test/support/prometheus"
 )
 
@@ -35,25 +34,21 @@ type options struct {
 	out                         string
 }
 
-func main() {
-	var o options
-	flag.IntVar(&o.releases, "releases", 10_000, "how many releases to expose")
-	flag.IntVar(&o.scrapers, "scrapers", 8, "how many scrapers there are at once")
-	flag.IntVar(&o.changes, "changes", 1_000, "changes per second while they do")
-	flag.DurationVar(&o.watched, "watched", 2*time.Minute, "how long Prometheus scrapes")
-	flag.DurationVar(&o.stressed, "stressed", time.Minute, "how long the scrapers do")
-	flag.StringVar(&o.out, "out", "", "file to write the report to, besides standard output")
-	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, o, os.Stdout)
-	stop()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "load:", err)
-		os.Exit(1)
-	}
-}
+func main() { process.Main("load", run) }
 
-func run(ctx context.Context, o options, stdout io.Writer) error {
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	var o options
+	flags := flag.NewFlagSet("load", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.IntVar(&o.releases, "releases", 10_000, "how many releases to expose")
+	flags.IntVar(&o.scrapers, "scrapers", 8, "how many scrapers there are at once")
+	flags.IntVar(&o.changes, "changes", 1_000, "changes per second while they do")
+	flags.DurationVar(&o.watched, "watched", 2*time.Minute, "how long Prometheus scrapes")
+	flags.DurationVar(&o.stressed, "stressed", time.Minute, "how long the scrapers do")
+	flags.StringVar(&o.out, "out", "", "file to write the report to, besides standard output")
+	if err := flags.Parse(args); err != nil {
+		return flag.ErrHelp // Parse has already reported the error.
+	}
 	engine, err := newEngine(o.releases)
 	if err != nil {
 		return err
@@ -102,8 +97,7 @@ func newEngine(n int) (*engine, error) {
 	return &engine{store: store, handler: metrics.NewHandler(store, registry), releases: n}, nil
 }
 
-// churn upgrades so many releases per second, chosen at random, until the context ends. It returns how many it has
-// upgraded.
+// churn upgrades random releases, perSecond of them, until the context ends, and returns how many it has upgraded.
 func (e *engine) churn(ctx context.Context, perSecond int) int {
 	const ticks = 50 // per second
 	ticker := time.NewTicker(time.Second / ticks)
@@ -152,8 +146,7 @@ func get(ctx context.Context, address, encoding string) (io.ReadCloser, error) {
 	return resp.Body, nil
 }
 
-// churnWhileWatched is how many releases change per second while Prometheus scrapes, as on a busy day of a large
-// cluster.
+// churnWhileWatched is how many releases change per second while Prometheus scrapes: a busy day of a large cluster.
 const churnWhileWatched = 50
 
 // watch lets Prometheus scrape the engine and the baseline, and reports what it measured.
@@ -218,8 +211,7 @@ func watch(ctx context.Context, o options, e *engine) (report string, err error)
 	return report, nil
 }
 
-// startPrometheus starts a server that scrapes the given addresses, by the names of their jobs, every five seconds.
-// stop ends it and removes its data.
+// startPrometheus starts a server that scrapes the addresses of jobs every five seconds. stop also removes its data.
 func startPrometheus(ctx context.Context, jobs map[string]string) (server *prometheus.Server, stop func() error, err error) {
 	dir, err := os.MkdirTemp("", "load-prometheus-")
 	if err != nil {

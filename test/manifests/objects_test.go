@@ -14,13 +14,14 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/helm-state-metrics/helm-state-metrics/test/support/expect"
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/shipped"
 )
 
-// TestPodIsConfined checks what goes beyond the level "restricted", which the API server enforces, too.
+// TestPodIsConfined checks more than the level "restricted", which the API server enforces.
 func TestPodIsConfined(t *testing.T) {
 	yes, no := true, false
 	found := map[string]int{}
-	for _, o := range parse(t, mustBuild(t, "default", "tls")) {
+	for _, o := range parse(t, expect.Value(build(t, "default", "tls"))(t)) {
 		found[o.GetKind()]++
 		switch o.GetKind() {
 		case "ServiceAccount":
@@ -48,11 +49,10 @@ func TestPodIsConfined(t *testing.T) {
 	}
 }
 
-// TestScrapesKeepNamespaces checks for honorLabels, without which all releases would be in the namespace of the
-// exporter.
+// TestScrapesKeepNamespaces checks for honorLabels, without which all releases had the namespace of the exporter.
 func TestScrapesKeepNamespaces(t *testing.T) {
 	endpoints := map[string]string{"ServiceMonitor": "endpoints", "PodMonitor": "podMetricsEndpoints"}
-	for _, o := range parse(t, mustBuild(t, "default", "service-monitor", "pod-monitor")) {
+	for _, o := range parse(t, expect.Value(build(t, "default", "service-monitor", "pod-monitor"))(t)) {
 		list, found, err := unstructured.NestedSlice(o.Object, "spec", endpoints[o.GetKind()])
 		if err != nil || !found {
 			continue
@@ -69,7 +69,7 @@ func TestScrapesKeepNamespaces(t *testing.T) {
 	}
 }
 
-// inAll is the place of what holds in the whole cluster.
+// inAll stands for the whole cluster in place of a namespace.
 const inAll = ""
 
 // TestRights reads the roles that are bound to the exporter.
@@ -99,14 +99,13 @@ func TestRights(t *testing.T) {
 			if !ok {
 				t.Fatal("there is no such variant")
 			}
-			got := granted(t, name, parse(t, mustBuild(t, v.base, v.components...)))
+			got := granted(t, name, parse(t, expect.Value(build(t, v.base, v.components...))(t)))
 			expect.Equal(t, "the rights differ", want, got)
 		})
 	}
 }
 
-// TestRightsInAnotherNamespace puts the exporter into a namespace of the operator's choice, and roles where they
-// belong.
+// TestRightsInAnotherNamespace has users put the exporter into another namespace, and roles where they belong.
 func TestRightsInAnotherNamespace(t *testing.T) {
 	for name, tc := range map[string]struct {
 		kustomizations map[string]string
@@ -125,15 +124,14 @@ func TestRightsInAnotherNamespace(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			text := expect.Value(run("kubectl", "kustomize", writeKustomizations(t, tc.kustomizations)))(t)
+			text := expect.Value(run("kubectl", "kustomize", shipped.WriteKustomizations(t, tc.kustomizations)))(t)
 			rights := granted(t, "monitoring", parse(t, text))
 			expect.Equal(t, "the namespaces with rights differ", tc.places, slices.Sorted(maps.Keys(rights)))
 		})
 	}
 }
 
-// granted returns what the objects let the exporter in a namespace do, by namespace. A role that is not bound, or not
-// to the exporter alone, is a failure.
+// granted returns the rules that hold for an exporter, by namespace. All roles must be bound, and to it alone.
 func granted(t *testing.T, namespace string, objects []unstructured.Unstructured) map[string][]rbacv1.PolicyRule {
 	t.Helper()
 	roles := make(map[string][]rbacv1.PolicyRule)

@@ -1,5 +1,4 @@
-// Package rules_test has promtool check the alert rules and run their unit tests, which are the YAML files beside this
-// one.
+// Package rules_test has promtool check the alert rules and run their unit tests, the YAML files in this directory.
 package rules_test
 
 import (
@@ -15,31 +14,21 @@ import (
 	"k8s.io/apimachinery/pkg/util/yaml"
 
 	"github.com/helm-state-metrics/helm-state-metrics/test/support/expect"
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/process"
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/shipped"
 )
 
-var (
-	root     = filepath.Join("..", "..")
-	rules    = filepath.Join(root, "manifests", "chart", "helm-state-metrics", "files", "rules.yaml")
-	promtool = filepath.Join(root, "bin", "promtool")
-)
+var rules = filepath.Join(shipped.Chart(), "files", "rules.yaml")
 
-func TestMain(m *testing.M) {
-	if _, err := os.Stat(promtool); err != nil {
-		_, _ = fmt.Fprintln(os.Stderr, "rules: bin/promtool is missing: run `make test`, which builds it")
-		os.Exit(1)
-	}
-	os.Exit(m.Run())
-}
-
-// run has promtool work on files, which Go is told of: it caches the outcome of tests, and runs them again only when a
-// file has changed that it saw them look at.
+// run runs promtool. Go caches the result of a test until a file changes that the test itself has looked at.
 func run(t *testing.T, command string, files ...string) {
 	t.Helper()
+	expect.NoError(t, process.Missing("promtool"))
 	args := strings.Fields(command)
 	for _, file := range append(files, rules) {
 		expect.Value(os.Stat(file))(t)
 	}
-	out, err := exec.CommandContext(t.Context(), promtool, append(args, files...)...).CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), process.Path("promtool"), append(args, files...)...).CombinedOutput()
 	if err != nil {
 		t.Errorf("promtool %s: %v\n%s", command, err, out)
 	}
@@ -59,7 +48,7 @@ func TestUnits(t *testing.T) {
 	}
 }
 
-// alert is what is looked at of a rule.
+// alert is what the tests read of a rule.
 type alert struct {
 	Alert       string
 	Labels      map[string]string
@@ -95,7 +84,7 @@ func TestAlertsSayWhatPeopleNeed(t *testing.T) {
 
 // TestRunbook expects one section for each alert, in the order of the rules.
 func TestRunbook(t *testing.T) {
-	text := expect.Value(os.ReadFile(filepath.Join(root, "docs", "runbook.md")))(t)
+	text := expect.Value(os.ReadFile(filepath.Join(process.Root(), "docs", "runbook.md")))(t)
 	var want, got []string
 	for _, a := range alerts(t) {
 		want = append(want, a.Alert)

@@ -22,8 +22,7 @@ import (
 	"github.com/helm-state-metrics/helm-state-metrics/test/support/payload"
 )
 
-// baselineCommand is the argument that makes this program run the baseline, whose CPU and memory can be measured
-// because it is a process of its own.
+// baselineCommand is the argument that makes this program run the baseline, in a process that can be measured.
 const baselineCommand = "baseline"
 
 // runBaseline runs an exporter as others are built: one informer holds every record in full, every payload is decoded

@@ -26,7 +26,6 @@ type findings struct {
 	filled         filled
 	baseline       startup
 	baselineSteady steady
-	never          startup // --payload=never, through the relay
 	lazy           startup // through the relay
 	single         startup // with one revision of each release, and --payload=never
 	whole          startup // the same with all of them
@@ -81,7 +80,6 @@ func (e *experiment) run(ctx context.Context) (err error) {
 		return err
 	}
 	e.begin("counting bytes of the exporter's start, without payloads and with them")
-	e.found.never = e.found.whole
 	if e.found.lazy, err = e.startCounted(ctx, e.exporter("helm_release_info")); err != nil {
 		return err
 	}

@@ -122,8 +122,7 @@ func (r *running) observe(ctx context.Context, family string, releases int, say 
 	return err
 }
 
-// startCounted starts an exporter that reaches the API server through a relay, calls the given functions, and stops the
-// exporter.
+// startCounted starts an exporter behind a relay, calls the given functions, and stops the exporter.
 func (e *experiment) startCounted(ctx context.Context, s subject, then ...func(*running) error) (result startup, err error) {
 	config, err := clientcmd.LoadFromFile(e.kubeconfig())
 	if err != nil {
@@ -157,8 +156,7 @@ func (e *experiment) startCounted(ctx context.Context, s subject, then ...func(*
 	return r.startup, nil
 }
 
-// scraper scrapes one exporter as Prometheus does: compressed, and over one connection. It is not safe for concurrent
-// use. The next scrape reuses its buffers.
+// scraper scrapes one exporter as Prometheus does: compressed, over one connection. It is for one goroutine.
 type scraper struct {
 	address string
 	client  *http.Client

@@ -89,9 +89,8 @@ func writeHistory(ctx context.Context, client kubernetes.Interface, cfg config, 
 	return nil
 }
 
-// history returns the records of the n-th release with revisions from ≤ revision < to, oldest first. The revisions
-// share most of the chart. They differ in what an upgrade changes: the info, the chart's version, the values and the
-// number.
+// history returns the records of the n-th release with revisions from ≤ revision < to, oldest first. They differ in
+// what an upgrade changes: the info, the chart's version, the values and the number.
 func history(cfg config, n, from, to int) ([]*corev1.Secret, error) {
 	generator := payload.NewGenerator(n)
 	r := generator.Release(namespaceName(cfg, n), cfg.templates)

@@ -21,28 +21,25 @@ type machine struct {
 }
 
 func describeMachine() (machine, error) {
-	cpu, err := os.ReadFile("/proc/cpuinfo")
-	if err != nil {
-		return machine{}, err
+	var text [3]string
+	for i, path := range []string{"/proc/cpuinfo", "/proc/meminfo", "/proc/sys/kernel/osrelease"} {
+		content, err := os.ReadFile(path)
+		if err != nil {
+			return machine{}, err
+		}
+		text[i] = string(content)
 	}
-	memory, err := os.ReadFile("/proc/meminfo")
-	if err != nil {
-		return machine{}, err
-	}
-	kernel, err := os.ReadFile("/proc/sys/kernel/osrelease")
-	if err != nil {
-		return machine{}, err
-	}
+	cpu, memory, kernel := text[0], text[1], text[2]
 	m := machine{
 		Date: time.Now().UTC().Format(time.DateOnly), Cores: runtime.NumCPU(),
-		Kernel: runtime.GOOS + " " + strings.TrimSpace(string(kernel)),
+		Kernel: runtime.GOOS + " " + strings.TrimSpace(kernel),
 		Go:     runtime.Version() + " " + runtime.GOARCH,
 	}
-	m.CPU, _ = field(string(cpu), "model name") // which not every architecture has
+	m.CPU, _ = field(cpu, "model name") // which not every architecture has
 	if m.CPU == "" {
 		m.CPU = "CPU"
 	}
-	total, _ := field(string(memory), "MemTotal")
+	total, _ := field(memory, "MemTotal")
 	kib, err := strconv.ParseInt(strings.TrimSuffix(total, " kB"), 10, 64)
 	if err != nil {
 		return machine{}, fmt.Errorf("/proc/meminfo: %w", err)

@@ -7,36 +7,15 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/helm-state-metrics/helm-state-metrics/test/support/process"
 )
 
-func main() {
-	// SIGHUP comes when the terminal is closed, and SIGPIPE when nobody reads the output any more. Without a handler
-	// either of them would end the program and leave a control plane of several gigabytes behind.
-	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
-	err := start(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	interrupted := ctx.Err() != nil
-	cancel()
-
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		os.Exit(2)
-	case err != nil && interrupted: // The interrupt is the cause of the error.
-		_, _ = fmt.Fprintln(os.Stderr, "scale ended before it had measured everything")
-		os.Exit(1)
-	case err != nil:
-		_, _ = fmt.Fprintln(os.Stderr, "scale:", err)
-		os.Exit(1)
-	}
-}
+func main() { process.Main("scale", start) }
 
 // start runs the measurement or, if the measurement has started this program, the baseline.
 func start(ctx context.Context, args []string, stdout, stderr io.Writer) error {
@@ -60,7 +39,6 @@ type config struct {
 	starts     int
 	upgrades   int
 	baseline   bool
-	json       bool
 	out        string
 }
 
@@ -76,8 +54,7 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 	flags.IntVar(&cfg.starts, "starts", 5, "how often to start the exporter; the medians count")
 	flags.IntVar(&cfg.upgrades, "upgrades", 200, "how many times to run helm upgrade")
 	flags.BoolVar(&cfg.baseline, "baseline", true, "whether to measure the baseline too, which takes many times as long, and gigabytes")
-	flags.BoolVar(&cfg.json, "json", false, "print JSON in place of the table")
-	flags.StringVar(&cfg.out, "out", "", "write the table and the JSON to files of this name too, with .md and .json behind it")
+	flags.StringVar(&cfg.out, "out", "", "write the report to files of this name, too, with the suffixes .md and .json")
 	if err := flags.Parse(args); err != nil {
 		return cfg, flag.ErrHelp // Parse has already reported the error.
 	}

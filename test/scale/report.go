@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -8,7 +9,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 )
 
@@ -31,39 +31,19 @@ func newReport(cfg config, f findings) (report, error) {
 	}, err
 }
 
-// publish prints the report, and writes it to files if that was asked for.
+// publish prints the report, and writes it to files if the flags say so.
 func (r report) publish(cfg config, stdout io.Writer) error {
 	document, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
 		return err
 	}
-	document = append(document, '\n')
-	if cfg.json {
-		_, err = stdout.Write(document)
-	} else {
-		err = r.print(stdout)
-	}
-	if err != nil || cfg.out == "" {
+	if _, err := io.WriteString(stdout, r.markdown()); err != nil || cfg.out == "" {
 		return err
 	}
 	return errors.Join(
-		os.WriteFile(cfg.out+".json", document, 0o644),
+		os.WriteFile(cfg.out+".json", append(document, '\n'), 0o644),
 		os.WriteFile(cfg.out+".md", []byte(r.markdown()), 0o644),
 	)
-}
-
-func (r report) print(w io.Writer) error {
-	_, _ = fmt.Fprintf(w, "\n%s\n%s\n\n", r.title(), r.Machine)
-	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	_, _ = fmt.Fprintln(t, "\tmeasured\treach\tbaseline\t")
-	for _, row := range append(r.Targets[:len(r.Targets):len(r.Targets)], r.Details...) {
-		_, _ = fmt.Fprintln(t, strings.Join([]string{row.Figure, row.measured(), row.Reach, row.baseline(), row.verdict()}, "\t"))
-	}
-	if err := t.Flush(); err != nil {
-		return err
-	}
-	_, err := fmt.Fprintf(w, "\n%s\n", r.summary())
-	return err
 }
 
 func (r report) markdown() string {
@@ -73,19 +53,15 @@ func (r report) markdown() string {
 	fmt.Fprintf(&b, "%s\nMachine: %s, which also ran the API server, etcd and Helm.\n\n", r.title(), r.Machine)
 	b.WriteString("The baseline, where there is one, works the way exporters did before: one informer holds every record in " +
 		"full, and every\npayload is decoded. The API server is a real one. " + r.summary() + "\n\n")
-	b.WriteString("| figure | measured | reach | | baseline | remark |\n|---|---:|---:|---|---:|---|\n")
-	writeRows(&b, r.Targets)
+	b.WriteString("| figure | measured | limit | | baseline | remark |\n|---|---:|---:|---|---:|---|\n")
+	for _, row := range r.Targets {
+		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s |\n", row.Figure, row.measured(), row.Limit, row.verdict(), row.baseline(), row.Note)
+	}
 	b.WriteString("\nWhat else was seen on the way:\n\n| figure | measured | baseline | remark |\n|---|---:|---:|---|\n")
 	for _, row := range r.Details {
 		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", row.Figure, row.measured(), row.baseline(), row.Note)
 	}
 	return b.String()
-}
-
-func writeRows(b *strings.Builder, rows []row) {
-	for _, row := range rows {
-		fmt.Fprintf(b, "| %s | %s | %s | %s | %s | %s |\n", row.Figure, row.measured(), row.Reach, row.verdict(), row.baseline(), row.Note)
-	}
 }
 
 func (r report) title() string {
@@ -103,9 +79,9 @@ func (r report) summary() string {
 		}
 	}
 	if missed > 0 {
-		return fmt.Sprintf("%d of %d figures MISSED what they are to reach.", missed, set)
+		return fmt.Sprintf("%d of %d figures MISSED their limits.", missed, set)
 	}
-	return fmt.Sprintf("All %d figures reach what they are to reach.", set)
+	return fmt.Sprintf("All %d figures meet their limits.", set)
 }
 
 func (r row) measured() string { return r.Unit.format(r.Measured) }
@@ -132,14 +108,14 @@ type row struct {
 	Figure   string   `json:"figure"`
 	Unit     unit     `json:"unit"`
 	Measured float64  `json:"measured"`
-	Reach    string   `json:"reach,omitempty"`    // what it is to be
-	Met      *bool    `json:"met,omitempty"`      // whether it is, if there is a reach
+	Limit    string   `json:"limit,omitempty"`    // that it has to meet, if there is one
+	Met      *bool    `json:"met,omitempty"`      // whether it does, if there is a limit
 	Baseline *float64 `json:"baseline,omitempty"` // the baseline's figure, if it was measured too
 	Note     string   `json:"note,omitempty"`
 }
 
-// reach is what is to be reached with a cluster of one size.
-type reach struct {
+// limits are those for a cluster of one size.
+type limits struct {
 	complete float64 // seconds until every release is in a scrape
 	ready    float64 // seconds until ready
 	cpu      float64 // seconds of CPU until then
@@ -147,8 +123,8 @@ type reach struct {
 	share    float64 // of the baseline's bytes, for the initial list; 0 for no limit
 }
 
-// reaches are those that are set, by releases and revisions.
-var reaches = map[[2]int]reach{
+// limitsBySize are the limits that are set, by releases and revisions.
+var limitsBySize = map[[2]int]limits{
 	{1_000, 10}:  {complete: 1.2, cpu: 0.6, rss: 50e6, share: 1.0 / 90},
 	{10_000, 10}: {complete: 9, cpu: 6, rss: 120e6},
 	{100_000, 1}: {ready: 45, rss: 300e6},
@@ -159,30 +135,30 @@ const (
 	maxPerWatch    = 100e3
 )
 
-// targets are the rows that have a reach.
+// targets are the rows that have a limit.
 func targets(cfg config, f findings) []row {
-	reach, set := reaches[[2]int{cfg.releases, cfg.revisions}]
-	// limit gives a row its reach, if one is set for this size.
+	limits, set := limitsBySize[[2]int{cfg.releases, cfg.revisions}]
+	// limit gives a row its limit, if one is set for this size.
 	limit := func(r row, most float64) row {
 		if !set || most == 0 {
 			return r
 		}
 		return r.atMost(most, "≤ "+r.Unit.format(most))
 	}
-	bytes, base := float64(f.never.Received), float64(f.baseline.Received)
+	bytes, base := float64(f.whole.Received), float64(f.baseline.Received)
 	list := amount("initial list and watch", inBytes, bytes)
 	if base > 0 {
 		list = list.beside(base).noted("received on the wire, TLS included, with --payload=never: 1/%.0f", base/bytes)
-		if reach.share > 0 {
-			list = list.atMost(base*reach.share, fmt.Sprintf("≤ 1/%.0f of the baseline (%s)", 1/reach.share, inBytes.format(base*reach.share)))
+		if limits.share > 0 {
+			list = list.atMost(base*limits.share, fmt.Sprintf("≤ 1/%.0f of the baseline (%s)", 1/limits.share, inBytes.format(base*limits.share)))
 		}
 	}
 	rows := []row{
 		list,
-		limit(starting(f, "process start until every release is in a scrape", complete), reach.complete).beside(f.baseline.Complete.Seconds()),
-		limit(starting(f, "process start until ready", ready), reach.ready).beside(f.baseline.Ready.Seconds()),
-		limit(starting(f, "CPU until every release is in a scrape", cpu), reach.cpu).beside(f.baseline.CPU.Seconds()),
-		limit(amount("peak RSS after the start and scrapes", inBytes, float64(f.steady.PeakRSS)), reach.rss).beside(float64(f.baselineSteady.PeakRSS)),
+		limit(starting(f, "process start until every release is in a scrape", complete), limits.complete).beside(f.baseline.Complete.Seconds()),
+		limit(starting(f, "process start until ready", ready), limits.ready).beside(f.baseline.Ready.Seconds()),
+		limit(starting(f, "CPU until every release is in a scrape", cpu), limits.cpu).beside(f.baseline.CPU.Seconds()),
+		limit(amount("peak RSS after the start and scrapes", inBytes, float64(f.steady.PeakRSS)), limits.rss).beside(float64(f.baselineSteady.PeakRSS)),
 	}
 	if further := cfg.releases * (cfg.revisions - 1); further > 0 {
 		per := float64(f.whole.PeakRSS-f.single.PeakRSS) / float64(further)
@@ -211,7 +187,7 @@ func details(f findings) []row {
 		starting(f, "process start until the initial list is in", list).beside(f.baseline.List.Seconds()),
 		listing("with a streamed list, until it is in", f.whole),
 		listing("with a plain list, until it is in", f.plain),
-		amount("peak RSS after the start", inBytes, largestRSS(f.starts)).beside(float64(f.baseline.PeakRSS)),
+		amount("peak RSS after the start", inBytes, float64(slices.MaxFunc(f.starts, func(a, b startup) int { return cmp.Compare(a.PeakRSS, b.PeakRSS) }).PeakRSS)).beside(float64(f.baseline.PeakRSS)),
 		amount("peak RSS after the upgrades", inBytes, float64(f.upgrades.PeakRSS)),
 		amount("received until ready, payloads included", inBytes, float64(f.lazy.Received)).beside(float64(f.baseline.Received)),
 		amount("sent until ready, payloads included", inBytes, float64(f.lazy.Sent)).beside(float64(f.baseline.Sent)),
@@ -247,14 +223,6 @@ func starting(f findings, figure string, of func(startup) time.Duration) row {
 		inSeconds.format(slices.Min(all).Seconds()), inSeconds.format(slices.Max(all).Seconds()))
 }
 
-func largestRSS(starts []startup) float64 {
-	largest := int64(0)
-	for _, s := range starts {
-		largest = max(largest, s.PeakRSS)
-	}
-	return float64(largest)
-}
-
 func amount(figure string, u unit, measured float64) row {
 	return row{Figure: figure, Unit: u, Measured: measured}
 }
@@ -280,11 +248,11 @@ func (r row) beside(baseline float64) row {
 
 func (r row) within(seconds float64) row { return r.atMost(seconds, "≤ "+inSeconds.format(seconds)) }
 
-func (r row) atMost(limit float64, words string) row  { return r.reach(r.Measured <= limit, words) }
-func (r row) atLeast(limit float64, words string) row { return r.reach(r.Measured >= limit, words) }
+func (r row) atMost(limit float64, text string) row  { return r.limited(r.Measured <= limit, text) }
+func (r row) atLeast(limit float64, text string) row { return r.limited(r.Measured >= limit, text) }
 
-func (r row) reach(met bool, words string) row {
-	r.Met, r.Reach = &met, words
+func (r row) limited(met bool, text string) row {
+	r.Met, r.Limit = &met, text
 	return r
 }
 

@@ -88,8 +88,7 @@ func (r *running) untilVisible(ctx context.Context, exit time.Time, name string,
 
 func upgradeName(i int) string { return fmt.Sprintf("web-%d", i) }
 
-// helm runs Helm with a small chart of test/charts. Helm keeps its files in the directory of the experiment. ctx kills
-// it, and Ctrl-C does not.
+// helm runs Helm with a small chart and waits for it. ctx kills it, and Ctrl-C does not.
 func (e *experiment) helm(ctx context.Context, verb, release string, flags ...string) error {
 	args := append([]string{verb, release, process.Chart("web"), "--namespace=" + upgradeNamespace}, flags...)
 	cmd := process.Client(ctx, "helm4", filepath.Join(e.dir, "helm"), e.kubeconfig(), args...)

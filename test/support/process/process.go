@@ -101,8 +101,7 @@ func (p *Process) Stop() error {
 	return nil
 }
 
-// Failure returns an error that describes a process that has ended by itself. The last line of its output is the likely
-// reason.
+// Failure describes a process that has ended by itself. The last line of its output is the likely reason.
 func (p *Process) Failure() error {
 	<-p.done
 	lines := strings.Split(strings.TrimSpace(p.Output()), "\n")

@@ -3,18 +3,41 @@ package process
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"regexp"
+	"syscall"
 	"testing"
 	"time"
 )
 
-// Root returns the absolute path of the repository: the closest directory above the working directory that has a
-// go.mod.
+// Main runs a program that starts others, and exits with its status. The context of run ends at a signal that asks the
+// program to end, so that run can stop what it has started.
+func Main(name string, run func(ctx context.Context, args []string, stdout, stderr io.Writer) error) {
+	// SIGHUP comes when the terminal is closed, and SIGPIPE when nobody reads the output any more. Without a handler
+	// either of them would end the program at once and leave a control plane behind.
+	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
+	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	if err != nil && ctx.Err() != nil {
+		err = errors.New("interrupted")
+	}
+	cancel()
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		os.Exit(2)
+	case err != nil:
+		_, _ = fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
+		os.Exit(1)
+	}
+}
+
+// Root returns the path of the repository: the closest directory above the working directory that has a go.mod.
 func Root() string {
 	start, err := filepath.Abs(".")
 	if err != nil {
@@ -88,8 +111,7 @@ func StartCluster(ctx context.Context, dir string, env []string, flags ...string
 // Kubeconfig returns the path of the administrator's kubeconfig of the control plane in dir.
 func Kubeconfig(dir string) string { return filepath.Join(dir, "kubeconfig") }
 
-// Until calls check every interval until it returns nil. When ctx is done it returns the last error of check together
-// with that of ctx.
+// Until calls check every interval until it returns nil. When ctx is done it returns the errors of both.
 func Until(ctx context.Context, interval time.Duration, check func() error) error {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
@@ -116,8 +138,7 @@ func Eventually(t testing.TB, within time.Duration, check func() error) {
 	}
 }
 
-// FreeAddress returns an address of the loopback interface on which nothing listens at the moment, for programs that
-// cannot choose a port and report it.
+// FreeAddress returns a free loopback address, for programs that cannot choose a port and report it.
 func FreeAddress() (string, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

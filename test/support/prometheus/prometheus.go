@@ -23,8 +23,7 @@ type Server struct {
 	url string
 }
 
-// Start starts a server with a configuration and returns when it answers queries. It keeps its files in dir. The caller
-// stops it.
+// Start starts a server with its files in dir, and returns when it answers queries. The caller stops it.
 func Start(ctx context.Context, dir, config string) (*Server, error) {
 	file := filepath.Join(dir, "prometheus.yml")
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
@@ -102,8 +101,7 @@ func (s *Server) Query(promQL string) ([]Sample, error) {
 	return samples, nil
 }
 
-// Count returns how many samples of a metric an exposition in the text format has, or how many of all metrics if the
-// name is empty.
+// Count returns how many samples of a metric a text exposition has, or how many of all metrics if the name is empty.
 func Count(exposition []byte, metric string) int {
 	count := 0
 	for line := range bytes.Lines(exposition) {

@@ -1,5 +1,4 @@
-// Package relay passes TCP connections on to a server. It counts what passes, and can break or stall the connections as
-// a bad network does.
+// Package relay passes TCP connections on to a server. It counts what passes, and can break or stall connections.
 package relay
 
 import (
@@ -68,8 +67,7 @@ func (r *Relay) On() error {
 	return nil
 }
 
-// Off breaks every connection, and returns when all are closed and nothing listens any more. The relay keeps its
-// address.
+// Off breaks every connection, and returns when nothing is open or listens. The relay keeps its address.
 func (r *Relay) Off() {
 	r.mu.Lock()
 	if r.listener != nil {
