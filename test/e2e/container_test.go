@@ -140,6 +140,8 @@ func startContainer(t *testing.T, image string, d *appsv1.Deployment, mounts map
 	}
 	args = append(append(args, confinement(spec)...), image)
 	args = append(append(args, spec.Args...), "--web.listen-address=127.0.0.1:0")
+	// It is still there if the test fails before the exporter listens.
+	t.Cleanup(func() { _ = exec.Command("docker", "rm", "--force", name).Run() })
 	c := container{runExporter(t, exec.Command("docker", args...)), name}
 	t.Cleanup(func() { c.end(t) })
 	return c

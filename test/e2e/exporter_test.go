@@ -215,10 +215,7 @@ func (e *exporter) compares(want series, removeOthers func(series), options ...c
 			return err
 		}
 		removeOthers(got)
-		if diff := cmp.Diff(want, got, options...); diff != "" {
-			return fmt.Errorf("/metrics differs (-want +got):\n%s", diff)
-		}
-		return nil
+		return expect.Same("/metrics differs", want, got, options...)
 	}
 }
 

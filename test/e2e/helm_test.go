@@ -27,12 +27,12 @@ func newHelm(t *testing.T, version, namespace, driver string) helm {
 }
 
 // inBoth runs a test with each Helm, in a namespace of its own.
-func inBoth(t *testing.T, word, driver string, test func(*testing.T, helm)) {
+func inBoth(t *testing.T, prefix, driver string, test func(*testing.T, helm)) {
 	t.Helper()
 	for _, version := range []string{"helm3", "helm4"} {
 		t.Run("by "+version, func(t *testing.T) {
 			t.Parallel()
-			test(t, newHelm(t, version, newNamespace(t, word), driver))
+			test(t, newHelm(t, version, newNamespace(t, prefix), driver))
 		})
 	}
 }

@@ -144,10 +144,10 @@ func (r serverRelay) access() access {
 	return access{server: "https://" + r.Address(), ca: shared.config.CAData}
 }
 
-// newNamespace creates a namespace for one test. Its name begins with the given word.
-func newNamespace(t *testing.T, word string) string {
+// newNamespace creates a namespace for one test. Its name begins with the prefix.
+func newNamespace(t *testing.T, prefix string) string {
 	t.Helper()
-	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: word + "-"}}
+	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: prefix + "-"}}
 	created := expect.Value(shared.client.CoreV1().Namespaces().Create(t.Context(), namespace, metav1.CreateOptions{}))(t)
 	return created.Name
 }

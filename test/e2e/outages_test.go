@@ -180,9 +180,9 @@ func TestWhyItFailed(t *testing.T) {
 		for range 10 {
 			looking.Go(func() {
 				_, body, err := e.get("/api/v1/releases/" + h.namespace + "/app")
-				var told struct{ Description string }
-				if err := errors.Join(err, json.Unmarshal([]byte(body), &told)); err != nil || told.Description != described {
-					t.Errorf("the JSON describes it as %q, and Helm as %q (%v)", told.Description, described, err)
+				var detail struct{ Description string }
+				if err := errors.Join(err, json.Unmarshal([]byte(body), &detail)); err != nil || detail.Description != described {
+					t.Errorf("the JSON describes it as %q, and Helm as %q (%v)", detail.Description, described, err)
 				}
 			})
 		}

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/helm-state-metrics/helm-state-metrics/test/support/expect"
@@ -98,21 +97,20 @@ type answer struct {
 func (a answer) to(p *prometheus.Server, query string) func() error {
 	return func() error {
 		got, err := evaluate(p, query)
-		switch {
-		case err != nil:
+		if err != nil {
 			return err
-		case a.holds == nil:
-			tolerance := sizeWhenRead
-			if a.within > 0 {
-				tolerance = cmpopts.EquateApprox(0, a.within)
-			}
-			if diff := cmp.Diff(a.series, got, tolerance); diff != "" {
-				return fmt.Errorf("it returns something else (-want +got):\n%s", diff)
-			}
-		case !a.holds(got):
-			return fmt.Errorf("it returns %v", got)
 		}
-		return nil
+		if a.holds != nil {
+			if !a.holds(got) {
+				return fmt.Errorf("it returns %v", got)
+			}
+			return nil
+		}
+		tolerance := sizeWhenRead
+		if a.within > 0 {
+			tolerance = cmpopts.EquateApprox(0, a.within)
+		}
+		return expect.Same("the results differ", a.series, got, tolerance)
 	}
 }
 
@@ -293,10 +291,7 @@ func (s seed) alerts(t *testing.T) {
 				return fmt.Errorf("%s is %s: %v", name, a.State, a.Labels)
 			}
 		}
-		if diff := cmp.Diff(want, got); diff != "" {
-			return fmt.Errorf("alerts (-want +got):\n%s", diff)
-		}
-		return nil
+		return expect.Same("the alerts differ", want, got)
 	})
 }
 

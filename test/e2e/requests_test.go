@@ -11,8 +11,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/helm-state-metrics/helm-state-metrics/test/support/cluster"
 	"github.com/helm-state-metrics/helm-state-metrics/test/support/expect"
 )
@@ -90,10 +88,7 @@ func asked(t *testing.T, user string, want ...string) func() error {
 	return func() error {
 		t.Helper()
 		got := requests(t, user)
-		if diff := cmp.Diff(slices.Sorted(slices.Values(want)), slices.Sorted(slices.Values(got))); diff != "" {
-			return fmt.Errorf("requests differ (-want +got):\n%s", diff)
-		}
-		return nil
+		return expect.Same("requests differ", slices.Sorted(slices.Values(want)), slices.Sorted(slices.Values(got)))
 	}
 }
 

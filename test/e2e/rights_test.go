@@ -8,7 +8,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -79,47 +78,44 @@ func TestPayloadsForbidden(t *testing.T) {
 	eventually(t, patience, e.has(series{"helm_state_metrics_payloads_pending": 0}))
 }
 
-func TestListForbidden(t *testing.T) {
+// TestForbidden starts exporters that may not watch everything. They have to say so, and to become ready when they may.
+func TestForbidden(t *testing.T) {
 	t.Parallel()
-	namespace := newNamespace(t, "nolist")
-	user := "user-of-" + namespace
-	want := shown(write(t, namespace, cluster.Secret("app", 1, "deployed", validPayload())), "valid")
-	e := startExporter(t, shared.kubeconfig(t, access{user: user}), "--namespaces="+namespace)
-
-	eventually(t, patience, e.answers("/readyz", http.StatusServiceUnavailable,
-		"watch", `secrets in namespace "`+namespace+`"`, "forbidden"))
-	eventually(t, patience, e.answers("/metrics", http.StatusServiceUnavailable))
-	eventually(t, patience, e.answers("/livez", http.StatusOK))
-	eventually(t, patience, e.says("level=ERROR", "verb=", "resource=secrets", "namespace="+namespace, "forbidden"))
-
-	allow(t, namespace, user, "secrets", "list", "watch", "get")
-	eventually(t, 2*patience, e.answers("/readyz", http.StatusOK))
-	eventually(t, patience, e.shows(want, namespace))
-}
-
-func TestListForbiddenInAllNamespaces(t *testing.T) {
-	t.Parallel()
-	namespace := newNamespace(t, "norole")
-	user := "user-of-" + namespace
-	// A Role is not enough to watch all namespaces at once.
-	allow(t, namespace, user, "secrets", "list", "watch", "get")
-	e := startExporter(t, shared.kubeconfig(t, access{user: user}))
-	eventually(t, patience, e.answers("/readyz", http.StatusServiceUnavailable, "secrets in all namespaces", "forbidden"))
-	eventually(t, patience, e.says("level=ERROR", "verb=", "resource=secrets", "forbidden"))
-	eventually(t, patience, e.answers("/metrics", http.StatusServiceUnavailable))
-}
-
-func TestOneOfTwoStoragesForbidden(t *testing.T) {
-	t.Parallel()
-	namespace := newNamespace(t, "half")
-	user := "user-of-" + namespace
-	allow(t, namespace, user, "secrets", "list", "watch", "get")
-	e := startExporter(t, shared.kubeconfig(t, access{user: user}), "--namespaces="+namespace, "--storage=secrets,configmaps")
-	eventually(t, patience, e.answers("/readyz", http.StatusServiceUnavailable,
-		`configmaps in namespace "`+namespace+`"`, "forbidden"))
-	eventually(t, patience, e.answers("/metrics", http.StatusServiceUnavailable))
-	allow(t, namespace, user, "configmaps", "list", "watch", "get")
-	eventually(t, 2*patience, e.answers("/readyz", http.StatusOK))
+	for name, test := range map[string]struct {
+		before, after string // resources that the user may read in the namespace at first, and later; may be empty
+		flags         string // NAMESPACE stands for the namespace
+		forbidden     string // what /readyz calls forbidden
+	}{
+		"a namespace": {"", "secrets", "--namespaces=NAMESPACE", `secrets in namespace "NAMESPACE"`},
+		"one of two storages": {
+			"secrets", "configmaps", "--namespaces=NAMESPACE --storage=secrets,configmaps", `configmaps in namespace "NAMESPACE"`,
+		},
+		"all namespaces, for which a Role in one is not enough": {"secrets", "", "", "secrets in all namespaces"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			namespace := newNamespace(t, "forbidden")
+			user := "user-of-" + namespace
+			insert := strings.NewReplacer("NAMESPACE", namespace).Replace
+			want := shown(write(t, namespace, cluster.Secret("app", 1, "deployed", validPayload())), "valid")
+			if test.before != "" {
+				allow(t, namespace, user, test.before, "list", "watch", "get")
+			}
+			e := startExporter(t, shared.kubeconfig(t, access{user: user}), strings.Fields(insert(test.flags))...)
+			eventually(t, patience, e.answers("/readyz", http.StatusServiceUnavailable, "watch", insert(test.forbidden), "forbidden"))
+			eventually(t, patience, e.answers("/metrics", http.StatusServiceUnavailable))
+			eventually(t, patience, e.answers("/livez", http.StatusOK))
+			resource := strings.Fields(test.forbidden)[0]
+			eventually(t, patience, e.says("level=ERROR", "verb=", "resource="+resource, "forbidden"))
+			if test.after == "" {
+				return
+			}
+			expect.NoError(t, e.says("level=ERROR", "namespace="+namespace, "forbidden")())
+			allow(t, namespace, user, test.after, "list", "watch", "get")
+			eventually(t, 2*patience, e.answers("/readyz", http.StatusOK))
+			eventually(t, patience, e.shows(want, namespace))
+		})
+	}
 }
 
 func TestRolesSufficeForNamedNamespaces(t *testing.T) {
@@ -213,10 +209,7 @@ func rightsAreUsed(t *testing.T, d *appsv1.Deployment) func() error {
 			}
 			did[right] = true
 		}
-		if diff := cmp.Diff(may, did); diff != "" {
-			return fmt.Errorf("rights and requests differ (-granted +used):\n%s", diff)
-		}
-		return nil
+		return expect.Same("rights and requests differ", may, did)
 	}
 }
 

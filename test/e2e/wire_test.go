@@ -16,7 +16,6 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 
@@ -70,10 +69,7 @@ func TestWire(t *testing.T) {
 				for _, x := range p.exchanges() {
 					got = append(got, strings.TrimPrefix(x.about(), base))
 				}
-				if diff := cmp.Diff(inOrder(test.want), inOrder(got)); diff != "" {
-					return fmt.Errorf("requests differ (-want +got):\n%s", diff)
-				}
-				return nil
+				return expect.Same("requests differ", inOrder(test.want), inOrder(got))
 			})
 			for _, x := range p.exchanges() {
 				x.check(t)
@@ -171,10 +167,7 @@ func TestSelectors(t *testing.T) {
 			e := startExporter(t, shared.kubeconfig(t, p.access()), strings.Fields(flags)...)
 			e.awaitReady(t)
 			eventually(t, patience, func() error { // A watch follows its list.
-				if diff := cmp.Diff(want, p.watched()); diff != "" {
-					return fmt.Errorf("watches differ (-want +got):\n%s", diff)
-				}
-				return nil
+				return expect.Same("watches differ", want, p.watched())
 			})
 		})
 	}

@@ -5,7 +5,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/helm-state-metrics/helm-state-metrics/test/support/expect"
@@ -63,9 +62,7 @@ func TestKustomizeAndChartAgree(t *testing.T) {
 			}
 			for _, helm := range []string{"helm3", "helm4"} {
 				rendered := normalized(parse(t, expect.Value(template(helm, sets(v.values)...))(t)))
-				if diff := cmp.Diff(rendered, built); diff != "" {
-					t.Errorf("%s and kustomize differ (-%[1]s +kustomize):\n%s", helm, diff)
-				}
+				expect.Equal(t, "kustomize differs from "+helm, rendered, built)
 			}
 		})
 	}

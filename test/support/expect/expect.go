@@ -2,6 +2,7 @@
 package expect
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -29,7 +30,15 @@ func Value[T any](value T, err error) func(t testing.TB) T {
 // Equal fails the test if two values differ, and lets it go on. The message says what differs.
 func Equal(t testing.TB, message string, want, got any, options ...cmp.Option) {
 	t.Helper()
-	if diff := cmp.Diff(want, got, options...); diff != "" {
-		t.Errorf("%s (-want +got):\n%s", message, diff)
+	if err := Same(message, want, got, options...); err != nil {
+		t.Error(err)
 	}
+}
+
+// Same returns an error with the differences between two values, if there are any. The message says what differs.
+func Same(message string, want, got any, options ...cmp.Option) error {
+	if diff := cmp.Diff(want, got, options...); diff != "" {
+		return fmt.Errorf("%s (-want +got):\n%s", message, diff)
+	}
+	return nil
 }
