@@ -24,7 +24,7 @@ import (
 
 func main() { process.Main("demo", run) }
 
-// demo holds what its steps share.
+// demo is the state that the steps share.
 type demo struct {
 	dir     string // for everything that is written; removed at the end
 	address string // of the exporter

@@ -18,7 +18,7 @@ import (
 	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
 )
 
-// Of returns the first n releases of a fleet.
+// Of returns the first n releases of the fleet, each at one of its first revisions.
 func Of(n int) []*release.Release {
 	all := make([]*release.Release, n)
 	for i := range all {
@@ -27,7 +27,7 @@ func Of(n int) []*release.Release {
 	return all
 }
 
-// Member returns release i of a fleet at one of its revisions.
+// Member returns release i of the fleet at a revision.
 func Member(i, revision int) *release.Release {
 	charts := []string{
 		"nginx", "postgresql", "redis", "checkout-service", "billing", "kafka", "gateway", "ingress-nginx", "cert-manager",

@@ -291,7 +291,7 @@ func stress(ctx context.Context, o options, e *engine) (string, error) {
 	return fmt.Sprintf(`
 ## Many scrapers, many changes
 
-%d scrapers asked one after the other without a pause for %s, on the same cores, and inflated each answer to its checksum, while %d
+%d scrapers asked one after the other without a pause for %s, on the same cores, and decompressed each answer up to its checksum, while %d
 changes were made (%d per second wanted).
 
 | | |

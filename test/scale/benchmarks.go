@@ -44,7 +44,7 @@ func benchmark(ctx context.Context) (decoding, error) {
 	return parseBenchmarks(string(out))
 }
 
-// parseBenchmarks reads what go test prints: lines such as
+// parseBenchmarks reads the output of go test, which has lines such as
 //
 //	BenchmarkDecode/34KB-2   10000   104217 ns/op   34172 payload-bytes   808 B/op   21 allocs/op
 func parseBenchmarks(text string) (decoding, error) {
@@ -55,7 +55,7 @@ func parseBenchmarks(text string) (decoding, error) {
 			continue
 		}
 		name := fields[0]
-		if at := strings.LastIndexByte(name, '-'); at > 0 { // behind it is GOMAXPROCS
+		if at := strings.LastIndexByte(name, '-'); at > 0 { // GOMAXPROCS follows.
 			name = name[:at]
 		}
 		for i := 2; i+1 < len(fields); i += 2 {

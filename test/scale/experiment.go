@@ -12,16 +12,16 @@ import (
 	"github.com/helm-state-metrics/helm-state-metrics/test/support/process"
 )
 
-// experiment holds what its steps share.
+// experiment is the state that the steps share.
 type experiment struct {
 	cfg    config
-	dir    string // for all that is written on the way, removed at the end
+	dir    string // for everything that is written; removed at the end
 	stderr io.Writer
 	step   int
 	found  findings
 }
 
-// findings is all that is measured.
+// findings are the results.
 type findings struct {
 	filled         filled
 	baseline       startup
@@ -30,8 +30,8 @@ type findings struct {
 	single         startup // with one revision of each release, and --payload=never
 	whole          startup // the same with all of them
 	named          startup // the same with each namespace watched by itself
-	many           startup // the same with more namespaces, in which there is nothing
-	plain          startup // as whole, with a plain list in place of a streamed one
+	many           startup // the same with more namespaces, which are empty
+	plain          startup // like whole, with a plain list instead of a streamed one
 	starts         []startup
 	steady         steady
 	upgrades       upgrades
@@ -91,7 +91,7 @@ func (e *experiment) run(ctx context.Context) (err error) {
 	return err
 }
 
-// fill writes the first revision of each release, measures an exporter that knows of no other, and writes the rest.
+// fill writes the first revision of each release, measures an exporter with them, and writes the rest.
 func (e *experiment) fill(ctx context.Context) error {
 	client, err := helmClient(e.kubeconfig())
 	if err != nil {
@@ -139,7 +139,7 @@ func (e *experiment) measureWatches(ctx context.Context) (err error) {
 	return err
 }
 
-// metadataAlone is the exporter without what payloads cost.
+// metadataAlone is the exporter without payloads.
 func (e *experiment) metadataAlone(args ...string) subject {
 	return e.exporter("helm_release_revision", append(args, "--payload=never")...)
 }
@@ -158,7 +158,7 @@ func (e *experiment) measureBaseline(ctx context.Context) (err error) {
 	return err
 }
 
-// measureExporter starts the exporter several times, straight at the API server, and puts the last one to work.
+// measureExporter starts the exporter several times, without a relay. The last one is also scraped and shows upgrades.
 func (e *experiment) measureExporter(ctx context.Context) error {
 	e.begin("starting the exporter %d times", e.cfg.starts)
 	for n := range e.cfg.starts {

@@ -36,11 +36,11 @@ type subject struct {
 	name    string
 	program string
 	args    []string
-	env     []string // besides our own
+	env     []string // in addition to that of this process
 	family  string   // its start is over when every release has a series of this family
 }
 
-// startup is what one start of an exporter took. Times count from just before its process was made.
+// startup is what one start of an exporter took. Times begin just before the process is created.
 type startup struct {
 	List     time.Duration // until the initial list was in
 	Ready    time.Duration // until /readyz said ok

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// machine is where figures were taken.
+// machine describes where the figures were measured.
 type machine struct {
 	Date   string `json:"date"`
 	CPU    string `json:"cpu"`
@@ -35,7 +35,7 @@ func describeMachine() (machine, error) {
 		Kernel: runtime.GOOS + " " + strings.TrimSpace(kernel),
 		Go:     runtime.Version() + " " + runtime.GOARCH,
 	}
-	m.CPU, _ = field(cpu, "model name") // which not every architecture has
+	m.CPU, _ = field(cpu, "model name") // Some architectures do not have it.
 	if m.CPU == "" {
 		m.CPU = "CPU"
 	}
@@ -55,14 +55,14 @@ func (m machine) String() string {
 // tick is the unit of the times in /proc/PID/stat: USER_HZ, which is 100 on every architecture that Go supports.
 const tick = 10 * time.Millisecond
 
-// cpuTime is what a process has used so far, in user and in system mode.
+// cpuTime returns the CPU time that a process has used so far, in user and in system mode.
 func cpuTime(pid int) (time.Duration, error) {
 	path := fmt.Sprintf("/proc/%d/stat", pid)
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return 0, err
 	}
-	// The program's name comes second, in parentheses, and may hold anything. utime and stime are fields 14 and 15.
+	// The program's name comes second, in parentheses, and may contain anything. utime and stime are fields 14 and 15.
 	fields := bytes.Fields(text[bytes.LastIndexByte(text, ')')+1:])
 	if len(fields) < 13 {
 		return 0, fmt.Errorf("%s has only %d fields", path, len(fields))
@@ -78,7 +78,7 @@ func cpuTime(pid int) (time.Duration, error) {
 	return total, nil
 }
 
-// peakRSS is the largest resident set that a process has had, in bytes.
+// peakRSS returns the largest resident set of a process so far, in bytes.
 func peakRSS(pid int) (int64, error) {
 	path := fmt.Sprintf("/proc/%d/status", pid)
 	text, err := os.ReadFile(path)

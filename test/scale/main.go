@@ -29,7 +29,7 @@ func start(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	return measure(ctx, cfg, stdout, stderr)
 }
 
-// config is what the flags say.
+// config has the values of the flags.
 type config struct {
 	exporter   string
 	releases   int
