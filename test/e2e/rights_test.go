@@ -11,8 +11,8 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	rbacapply "k8s.io/client-go/applyconfigurations/rbac/v1"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
 	"github.com/helm-state-metrics/helm-state-metrics/test/support/cluster"
@@ -20,28 +20,18 @@ import (
 	"github.com/helm-state-metrics/helm-state-metrics/test/support/shipped"
 )
 
-// allow grants a user exactly the given verbs for one resource of a namespace.
+// allow grants a user exactly the given verbs for one resource of a namespace. It may be called again with other verbs.
 func allow(t *testing.T, namespace, user, resource string, verbs ...string) {
 	t.Helper()
-	role := &rbacv1.Role{
-		ObjectMeta: metav1.ObjectMeta{Name: user + "-" + resource},
-		Rules:      []rbacv1.PolicyRule{{APIGroups: []string{""}, Resources: []string{resource}, Verbs: verbs}},
-	}
-	roles := shared.client.RbacV1().Roles(namespace)
-	_, err := roles.Create(t.Context(), role, metav1.CreateOptions{})
-	if apierrors.IsAlreadyExists(err) {
-		expect.Value(roles.Update(t.Context(), role, metav1.UpdateOptions{}))(t)
-		return
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	binding := &rbacv1.RoleBinding{
-		ObjectMeta: metav1.ObjectMeta{Name: role.Name},
-		Subjects:   []rbacv1.Subject{{Kind: rbacv1.UserKind, APIGroup: rbacv1.GroupName, Name: user}},
-		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: role.Name},
-	}
-	expect.Value(shared.client.RbacV1().RoleBindings(namespace).Create(t.Context(), binding, metav1.CreateOptions{}))(t)
+	name := user + "-" + resource
+	options := metav1.ApplyOptions{FieldManager: "e2e"}
+	role := rbacapply.Role(name, namespace).
+		WithRules(rbacapply.PolicyRule().WithAPIGroups("").WithResources(resource).WithVerbs(verbs...))
+	expect.Value(shared.client.RbacV1().Roles(namespace).Apply(t.Context(), role, options))(t)
+	binding := rbacapply.RoleBinding(name, namespace).
+		WithSubjects(rbacapply.Subject().WithKind(rbacv1.UserKind).WithAPIGroup(rbacv1.GroupName).WithName(user)).
+		WithRoleRef(rbacapply.RoleRef().WithKind("Role").WithAPIGroup(rbacv1.GroupName).WithName(name))
+	expect.Value(shared.client.RbacV1().RoleBindings(namespace).Apply(t.Context(), binding, options))(t)
 }
 
 func TestPayloadsForbidden(t *testing.T) {

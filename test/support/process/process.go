@@ -2,7 +2,6 @@
 package process
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -122,16 +121,10 @@ func (p *Process) AwaitLine(ctx context.Context, pattern *regexp.Regexp) ([]stri
 	defer cancel()
 	for {
 		text, changed := p.output.snapshot()
-		for line := range bytes.Lines(text) {
-			if !bytes.HasSuffix(line, []byte("\n")) {
-				continue // The rest of it is still to come.
-			}
-			if match := pattern.FindSubmatch(line); match != nil {
-				groups := make([]string, len(match))
-				for i := range match {
-					groups[i] = string(match[i])
-				}
-				return groups, nil
+		for line := range strings.Lines(string(text)) {
+			// A line without an end is not complete.
+			if match := pattern.FindStringSubmatch(line); match != nil && strings.HasSuffix(line, "\n") {
+				return match, nil
 			}
 		}
 		select {
