@@ -1,8 +1,8 @@
-# Nothing is built here: `make image` lays out what is copied, for each architecture, in bin/image.
+# `make image` builds the files in bin/image for each architecture; this file only copies them.
 FROM scratch
-# A copy comes first: of whatever else the classic builder makes an image of its own platform, and then cannot go on.
+# COPY must be the first instruction: after any other, the classic builder uses the platform of the host and fails.
 COPY ca-certificates.crt /etc/ssl/certs/
-# Set by BuildKit, and by `make image` for the classic builder.
+# BuildKit sets this. `make image` sets it for the classic builder.
 ARG TARGETARCH
 COPY linux-$TARGETARCH/helm-state-metrics /
 ARG VERSION

@@ -1,4 +1,4 @@
-# Every target that people call has a one-line description behind "##", which plain `make` prints.
+# `make` prints the targets that have a description after "##".
 
 PORT      ?= 8080
 FUZZTIME  ?= 30s
@@ -9,45 +9,45 @@ OPERATIONS ?= 5000
 SEED      ?= 1
 OUTAGES   ?= 5s,20s,60s,180s
 IMAGE     ?= helm-state-metrics
-# Lazily: few targets need them. The tag is the one that the manifests name.
+# Recursive variables, because few targets use them. The tag is the one in the manifests.
 ARCH      ?= $(shell $(GO) env GOARCH)
 TAG       ?= $(shell awk '/^appVersion:/ { gsub(/"/, "", $$2); print $$2 }' manifests/chart/helm-state-metrics/Chart.yaml)
 GO        ?= go
 
 MAKEFLAGS += --no-print-directory
-# Two of the big builds at once would only slow each other down.
+# The large builds use all cores.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 
 module   := github.com/helm-state-metrics/helm-state-metrics
-# Static binaries that do not depend on the machine's C compiler. No -buildvcs: a clone that belongs to another user,
-# as in many CI systems, would make the build fail, and the version is stamped below.
+# Static binaries, without cgo. -buildvcs=false, because the build would fail in a clone that is owned by another user, as
+# in many CI systems; ldflags set the version.
 go_build := CGO_ENABLED=0 $(GO) build -buildvcs=false
 
-# The version comes from the tags, or in a source archive from the file VERSION.
+# The version comes from the git tags. In a source archive it comes from the file VERSION.
 stamp    := github.com/prometheus/common/version
 version  = $(shell git describe --tags --always --dirty 2>/dev/null || cat VERSION 2>/dev/null || echo unknown)
 revision = $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 branch   = $(shell git rev-parse --abbrev-ref HEAD 2>/dev/null || echo unknown)
-# The date of the commit and not of the build, so that the same sources always give the same binary.
+# The date of the commit, so that builds are reproducible.
 date     = $(shell git log -1 --format=%cI 2>/dev/null)
 ldflags  = -s -w -X $(stamp).Version=$(version:v%=%) -X $(stamp).Revision=$(revision) \
            -X $(stamp).Branch=$(branch) -X $(stamp).BuildDate=$(date)
 
-# A file that changes with what is stamped: a binary is not only as old as its sources.
+# A file that changes with ldflags, so that make rebuilds the binaries.
 stamped := bin/.stamp
 $(shell mkdir -p bin; echo '$(ldflags)' | cmp -s - $(stamped) || echo '$(ldflags)' >$(stamped))
 
 sources := $(shell find cmd internal -type f ! -name '*_test.go' ! -path '*/testdata/*' 2>/dev/null)
 
-# each builds the given files one after the other and tells how far it is.
+# each builds the given files in order and prints the progress.
 each = @set -e; i=0; for file in $(1); do \
 	i=$$((i+1)); step="[$$i/$(words $(1))]"; \
 	if $(MAKE) -q $$file 2>/dev/null; then echo "$$step $$file is up to date"; \
 	else $(MAKE) step="$$step " $$file; fi; done
 
-# started begins a rule that builds the program $@. A build without any output for minutes looks like one that hangs.
+# started prints a message, because some builds take minutes without output.
 started = @mkdir -p bin; echo "$(step)building $(1)"
 
 .PHONY: help
@@ -69,10 +69,10 @@ run: build ## Run the exporter against the cluster of your kubeconfig (ARGS="…
 
 ##### The image
 
-# A name for each architecture, unless there is but one: only a registry can join several under one name. No cache, because
-# the classic builder would take a cached step of another architecture, and fail.
+# With several architectures each image gets its own tag: only a registry can combine them into one. --no-cache, because
+# the classic builder reuses cached steps of another architecture and fails.
 .PHONY: image
-image: $(ARCH:%=bin/image/linux-%/helm-state-metrics) bin/image/ca-certificates.crt ## Build the container image, for this machine (ARCH="amd64 arm64" for two, IMAGE=… TAG=…)
+image: $(ARCH:%=bin/image/linux-%/helm-state-metrics) bin/image/ca-certificates.crt ## Build the container image for this machine's architecture (ARCH="amd64 arm64" IMAGE=… TAG=…)
 	@set -e; for arch in $(ARCH); do \
 		docker build --quiet --no-cache --platform linux/$$arch --file Dockerfile --tag $(IMAGE):$(TAG)$(if $(word 2,$(ARCH)),-$$arch) \
 			--build-arg TARGETARCH=$$arch --build-arg VERSION=$(version:v%=%) --build-arg REVISION=$(revision) \
@@ -90,7 +90,7 @@ bin/image/ca-certificates.crt: $(wildcard test/tools/roots/*)
 ##### Checks
 
 .PHONY: test
-test: ## Run all tests, end to end ones included
+test: ## Run all tests, including end-to-end tests
 	$(call each,bin/helm-state-metrics $(test_image) $(test_tools))
 	@race=-race; $(GO) build -race runtime/cgo 2>/dev/null || race=; \
 	if [ "$$race" ]; then echo "unit tests, with the race detector"; \
@@ -98,71 +98,69 @@ test: ## Run all tests, end to end ones included
 	$(GO) test $$race $$($(GO) list ./... | grep -v /test/e2e)
 	@echo "tests of the control plane (about half a minute)"
 	@cd test/cluster && CGO_ENABLED=0 $(GO) test -vet=off ./...
-	@echo "end to end tests"
+	@echo "end-to-end tests"
 	@$(GO) test -count=1 -timeout 20m ./test/e2e/...
 
 .PHONY: agree
-agree: ## Compare what is shown with the records after random operations, kills and outages (OPERATIONS=5000 SEED=1 OUTAGES=5s,20s,60s,180s)
+agree: ## Compare metrics with records after random operations and outages (OPERATIONS=5000 SEED=1 OUTAGES=5s,20s,60s,180s)
 	$(call each,bin/helm-state-metrics $(test_tools))
 	$(GO) test -count=1 -timeout 60m -v -run '^(TestAgreement|TestOutages)$$' ./test/e2e -operations=$(OPERATIONS) -seed=$(SEED) -outages=$(OUTAGES)
 
 .PHONY: lint
 lint: bin/golangci-lint ## Run the linters
 	bin/golangci-lint run ./...
-# The linters take many minutes for what this module imports, which is all of Kubernetes.
+# Format only: linting this module, which imports all of Kubernetes, takes many minutes.
 	cd test/cluster && ../../bin/golangci-lint fmt --diff
 
 .PHONY: generate
-generate: bin/helm3 bin/helm4 bin/kubectl ## Regenerate what is generated: tables in README.md and docs/, objects in manifests/kustomize
+generate: bin/helm3 bin/helm4 bin/kubectl ## Regenerate the tables in docs/ and the objects in manifests/kustomize
 	$(GO) generate ./...
 
 .PHONY: verify
-verify: generate ## Check that nothing generated and no go.mod is out of date
+verify: generate ## Check that generated files and go.mod files are up to date
 	@set -e; for mod in $(modules); do echo "go mod tidy in $$mod"; (cd $$mod && $(GO) mod tidy); done
 	git diff --exit-code
 
 .PHONY: fuzz
-fuzz: ## Fuzz the payload decoder and the deflate encoder (FUZZTIME=30s each)
+fuzz: ## Fuzz the payload decoder (FUZZTIME=30s each)
 	$(GO) test ./internal/decode -run '^$$' -fuzz '^FuzzDecode$$' -fuzztime $(FUZZTIME) -fuzzminimizetime 10x
 	$(GO) test ./internal/decode -run '^$$' -fuzz '^FuzzDocument$$' -fuzztime $(FUZZTIME) -fuzzminimizetime 10x
-	$(GO) test ./internal/deflate -run '^$$' -fuzz '^FuzzAppend$$' -fuzztime $(FUZZTIME) -fuzzminimizetime 10x
 
 .PHONY: bench
-bench: ## Run the benchmarks, for benchstat: make -s bench COUNT=6 > new.txt
+bench: ## Run the benchmarks; for benchstat: make -s bench COUNT=6 > new.txt
 	@$(GO) test -run '^$$' -bench . -benchmem -count $(COUNT) ./internal/...
 
 .PHONY: scale
-scale: ## Measure against a full cluster (RELEASES=1000 REVISIONS=10; SCALE="-baseline=false …" adds flags)
+scale: ## Measure with many releases (RELEASES=1000 REVISIONS=10; SCALE="-baseline=false …" adds flags)
 	$(call each,bin/helm-state-metrics bin/cluster bin/helm4)
 	$(GO) run ./test/scale -releases $(RELEASES) -revisions $(REVISIONS) $(SCALE) $(if $(OUT),-out $(OUT))
 
 .PHONY: load
-load: ## Scrape the exposition engine hard: a real Prometheus, then many scrapers at once
+load: ## Measure scrapes by Prometheus and by many clients at once
 	$(call each,bin/prometheus)
 	$(GO) run ./test/load $(if $(OUT),-out $(OUT))
 
 .PHONY: demo
-demo: ## See it work: a control plane, releases by Helm 3 and 4, and the exporter (PORT=8080)
+demo: ## Run a control plane, install releases with Helm 3 and 4, and run the exporter (PORT=8080)
 	@$(MAKE) -s bin/demo >/dev/null && bin/demo -port $(PORT) -check
 	$(call each,bin/helm-state-metrics bin/cluster bin/helm3 bin/helm4)
 	@bin/demo -port $(PORT)
 
-##### Programs for tests. Their versions are those in the go.mod files that they depend on.
+##### Programs for tests. The go.mod files have their versions.
 
 modules    := . test/cluster $(patsubst %/go.mod,%,$(wildcard test/tools/*/go.mod))
-# What the tests of the image put into it. Built before them: for an architecture that nothing is cached of it takes
-# minutes, which no test should wait for.
+# Files for the tests of the container image. Built before the tests, because a build for a new architecture takes minutes.
 test_image := $(if $(shell command -v docker),$(foreach arch,amd64 arm64,bin/image/linux-$(arch)/helm-state-metrics) bin/image/ca-certificates.crt)
 test_tools := bin/cluster bin/kubectl bin/crds bin/helm3 bin/helm4 bin/promtool bin/prometheus
 
 .PHONY: cluster
-cluster: bin/cluster ## Build the local control plane: etcd and a Kubernetes API server in one process
+cluster: bin/cluster ## Build the local control plane: etcd and kube-apiserver in one process
 
 .PHONY: tools
 tools: ## Build every program that the tests need
 	$(call each,$(test_tools) bin/golangci-lint)
 
-# version_of is the version of module $(2) in the module in directory $(1).
+# version_of prints the version of module $(2) in the go.mod of directory $(1).
 version_of = $$(cd $(1) && $(GO) list -m -f '{{.Version}}' $(2))
 
 bin/cluster: $(wildcard test/cluster/*.go) test/cluster/go.mod test/cluster/go.sum
@@ -170,13 +168,13 @@ bin/cluster: $(wildcard test/cluster/*.go) test/cluster/go.mod test/cluster/go.s
 	@v=$(call version_of,test/cluster,k8s.io/kubernetes) && cd test/cluster && \
 		$(go_build) -ldflags="-s -w -X k8s.io/component-base/version.gitVersion=$$v" -o ../../$@ .
 
-# Its module is that of the control plane, so they share a version and most of the build.
+# In the same module as the control plane, so they have the same version and share most of the build.
 bin/kubectl: test/cluster/go.mod test/cluster/go.sum
 	$(call started,kubectl (about 2 minutes when nothing is cached))
 	@v=$(call version_of,test/cluster,k8s.io/kubernetes) && cd test/cluster && \
 		$(go_build) -ldflags="-s -w -X k8s.io/component-base/version.gitVersion=$$v" -o ../../$@ k8s.io/kubernetes/cmd/kubectl
 
-# The CRDs of the Prometheus operator, out of its module; nothing of it is built.
+# The CRDs of the Prometheus operator, copied from its module.
 operator := github.com/prometheus-operator/prometheus-operator
 bin/crds: test/tools/prometheus-operator/go.mod test/tools/prometheus-operator/go.sum
 	@cd test/tools/prometheus-operator && $(GO) mod download $(operator)
@@ -190,7 +188,7 @@ bin/helm%: test/tools/helm%/go.mod test/tools/helm%/go.sum
 	@v=$(call version_of,test/tools/helm$*,helm.sh/helm/v$*) && cd test/tools/helm$* && \
 		$(go_build) -ldflags="-s -w -X helm.sh/helm/v$*/internal/version.version=$$v" -o ../../../$@ helm.sh/helm/v$*/cmd/helm
 
-# The two share most of their code: whichever comes first takes long.
+# The two share most of their code, so the second build is quick.
 bin/promtool:   prometheus_time = about 7 minutes when nothing is cached
 bin/prometheus: prometheus_time = about 1 minute more
 bin/promtool bin/prometheus: test/tools/prometheus/go.mod test/tools/prometheus/go.sum

@@ -12,6 +12,8 @@ import (
 	"github.com/prometheus/common/promslog"
 	promslogflag "github.com/prometheus/common/promslog/flag"
 	"github.com/prometheus/common/version"
+	toolkit "github.com/prometheus/exporter-toolkit/web"
+	"github.com/prometheus/exporter-toolkit/web/kingpinflag"
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
@@ -23,10 +25,11 @@ const (
 	payloadNever = "never"
 )
 
-// maxConcurrency is where more payloads at once stop helping anybody.
+// maxConcurrency bounds --fetch.concurrency: more GETs at once do not make a
+// start any faster.
 const maxConcurrency = 64
 
-// config is what the flags say, in the types that the rooms want.
+// config is what the flags say.
 type config struct {
 	kubeconfig       string
 	namespaces       []string
@@ -37,14 +40,12 @@ type config struct {
 	releaseLabels    []string
 	allStatuses      bool
 	allow, deny      []*regexp.Regexp
-	listenAddresses  []string
-	webConfigFile    string
+	web              *toolkit.FlagConfig
 	pprof            bool
-	logLevel         *promslog.Level
-	logFormat        *promslog.Format
+	log              promslog.Config
 }
 
-// fetches returns how many payloads are read at once, 0 for none ever.
+// fetches returns how many payloads are read at once, 0 if none is ever read.
 func (c *config) fetches() int {
 	if c.payload == payloadNever {
 		return 0
@@ -52,11 +53,11 @@ func (c *config) fetches() int {
 	return c.fetchConcurrency
 }
 
-// parseFlags returns nil without an error if the arguments asked for help or
-// the version, which it has written to stdout then.
+// parseFlags returns nil without an error if the arguments ask for help or the
+// version, which it has then written to stdout.
 func parseFlags(args []string, stdout io.Writer) (*config, error) {
 	cfg := &config{}
-	app := newApp(cfg)
+	app, g := newApp(cfg)
 	app.UsageWriter(stdout).ErrorWriter(stdout)
 	answered := false
 	app.Terminate(func(int) { answered = true })
@@ -67,78 +68,134 @@ func parseFlags(args []string, stdout io.Writer) (*config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w; see --help", err)
 	}
-	return cfg, cfg.validate()
+	return cfg, cfg.complete(g)
 }
 
-// newApp declares the flags. README's table is made from it.
-func newApp(cfg *config) *kingpin.Application {
+// given are the values of flags that kingpin cannot check, as they were given.
+type given struct {
+	storages, namespaces, deniedNamespaces, releaseLabels *[]string
+	allow, deny                                           *[]*regexp.Regexp
+	concurrency                                           *string
+}
+
+// newApp declares the flags. docs/flags.md is generated from it.
+func newApp(cfg *config) (*kingpin.Application, given) {
 	app := kingpin.New("helm-state-metrics", "Exposes the state of Helm releases to Prometheus, from the metadata of their records.")
 	app.HelpFlag.Short('h')
 	app.Version(version.Print("helm-state-metrics"))
+	var g given
 	app.Flag("kubeconfig", "Path of a kubeconfig file. Default: $KUBECONFIG, then ~/.kube/config, then the cluster that the exporter runs in.").
 		PlaceHolder("FILE").StringVar(&cfg.kubeconfig)
-	listVar(app, "namespaces", "Namespace to watch, with namespaced requests only, so that Roles suffice. Repeatable, or separated by commas. Default: all, in one watch.", &cfg.namespaces)
-	listVar(app, "namespaces-denylist", "Namespace to leave out. Repeatable, or separated by commas.", &cfg.deniedNamespaces)
-	app.Flag("storage", "Where Helm keeps its records: secrets, configmaps, or both, separated by a comma. If one release is in both, Secrets win.").
-		Default(string(release.Secrets)).SetValue(&storageList{list: &cfg.storages})
+	g.namespaces = app.Flag("namespaces", "Namespace to watch, with namespaced requests only, so that Roles suffice. Repeatable, or separated by commas. Default: all, in one watch.").
+		PlaceHolder("NAME").Strings()
+	g.deniedNamespaces = app.Flag("namespaces-denylist", "Namespace to leave out. Repeatable, or separated by commas.").
+		PlaceHolder("NAME").Strings()
+	g.storages = app.Flag("storage", "Where Helm keeps its records: secrets, configmaps, or both, separated by a comma. If one release is in both, Secrets win.").
+		Default(string(release.Secrets)).Strings()
 	app.Flag("payload", "Whether to read the payload of each new revision, once (lazy), or none at all (never): then chart and versions are not known, and the verb get is not needed.").
-		Default(payloadLazy).SetValue(&checked[string]{into: &cfg.payload, parse: parsePayload})
-	app.Flag("fetch.concurrency", "How many payloads to read at once.").
-		Default("4").SetValue(&checked[int]{into: &cfg.fetchConcurrency, parse: parseConcurrency})
-	listVar(app, "release-labels", "Key of a label of the records to expose in helm_release_labels. Repeatable, or separated by commas.", &cfg.releaseLabels)
+		Default(payloadLazy).EnumVar(&cfg.payload, payloadLazy, payloadNever)
+	g.concurrency = app.Flag("fetch.concurrency", fmt.Sprintf("How many payloads to read at once, at most %d.", maxConcurrency)).
+		Default("4").String()
+	g.releaseLabels = app.Flag("release-labels", "Key of a label of the records to expose in helm_release_labels. Repeatable, or separated by commas.").
+		PlaceHolder("NAME").Strings()
 	app.Flag("metrics.all-statuses", "Expose a row of helm_release_status for every status that Helm knows, instead of helm_release_other_status.").
 		BoolVar(&cfg.allStatuses)
-	app.Flag("metrics.allowlist", "Regular expression, anchored, for the names of the families about releases to expose. Repeatable. Default: all.").
-		PlaceHolder("REGEX").SetValue(&regexpList{list: &cfg.allow})
-	app.Flag("metrics.denylist", "Regular expression for the names of the families about releases to leave out; what is left out costs nothing. Repeatable.").
-		PlaceHolder("REGEX").SetValue(&regexpList{list: &cfg.deny})
-	app.Flag("web.listen-address", "Address to listen on. Repeatable.").
-		Default(":8080").StringsVar(&cfg.listenAddresses)
-	app.Flag("web.config.file", "Path of a file that enables TLS or basic auth, see https://github.com/prometheus/exporter-toolkit/blob/master/docs/web-configuration.md").
-		PlaceHolder("FILE").StringVar(&cfg.webConfigFile)
+	g.allow = app.Flag("metrics.allowlist", "Regular expression, anchored, for the names of the families about releases to expose. Repeatable. Default: all.").
+		PlaceHolder("REGEX").RegexpList()
+	g.deny = app.Flag("metrics.denylist", "Regular expression, anchored, for the names of the families about releases to leave out; what is left out costs nothing. Repeatable.").
+		PlaceHolder("REGEX").RegexpList()
+	cfg.web = kingpinflag.AddFlags(app, ":8080")
 	app.Flag("web.enable-pprof", "Serve profiles under /debug/pprof/.").
 		BoolVar(&cfg.pprof)
-	var log promslog.Config
-	promslogflag.AddFlags(app, &log)
-	cfg.logLevel, cfg.logFormat = log.Level, log.Format
-	for name, value := range map[string]kingpin.Value{promslogflag.LevelFlagName: log.Level, promslogflag.FormatFlagName: log.Format} {
-		app.GetFlag(name).SetValue(&named{value, name})
+	promslogflag.AddFlags(app, &cfg.log)
+	for _, f := range app.Model().Flags {
+		if f.Name != "help" && f.Name != "version" {
+			app.GetFlag(f.Name).SetValue(named{f.Value, f.Name})
+		}
 	}
-	return app
+	return app, g
 }
 
-func (c *config) validate() error {
+// named is the value of a flag. Its errors name the flag and what was given,
+// which those of kingpin's values do not.
+type named struct {
+	kingpin.Value
+	flag string
+}
+
+// Set implements kingpin.Value.
+func (n named) Set(s string) error {
+	if err := n.Value.Set(s); err != nil {
+		return fmt.Errorf("--%s=%s: %w", n.flag, s, err)
+	}
+	return nil
+}
+
+// IsBoolFlag tells kingpin that the flag needs no value.
+func (n named) IsBoolFlag() bool {
+	v, ok := n.Value.(interface{ IsBoolFlag() bool })
+	return ok && v.IsBoolFlag()
+}
+
+// IsCumulative tells kingpin that the flag may be repeated.
+func (n named) IsCumulative() bool {
+	v, ok := n.Value.(interface{ IsCumulative() bool })
+	return ok && v.IsCumulative()
+}
+
+// complete checks the given values and sets the config to them.
+func (c *config) complete(g given) error {
+	c.namespaces, c.deniedNamespaces, c.releaseLabels = split(*g.namespaces), split(*g.deniedNamespaces), split(*g.releaseLabels)
+	c.allow, c.deny = anchored(*g.allow), anchored(*g.deny)
+	for _, s := range split(*g.storages) {
+		if s != string(release.Secrets) && s != string(release.ConfigMaps) {
+			return fmt.Errorf("--storage=%s: must be %s, %s or both", s, release.Secrets, release.ConfigMaps)
+		}
+		c.storages = append(c.storages, release.Storage(s))
+	}
+	if len(c.storages) == 0 {
+		return fmt.Errorf("--storage is empty: must be %s, %s or both", release.Secrets, release.ConfigMaps)
+	}
+	var err error
+	if c.fetchConcurrency, err = strconv.Atoi(*g.concurrency); err != nil || c.fetchConcurrency < 1 || c.fetchConcurrency > maxConcurrency {
+		return fmt.Errorf("--fetch.concurrency=%s: must be a number between 1 and %d", *g.concurrency, maxConcurrency)
+	}
 	for flag, names := range map[string][]string{"namespaces": c.namespaces, "namespaces-denylist": c.deniedNamespaces} {
 		for _, name := range names {
 			if reasons := validation.IsDNS1123Label(name); len(reasons) > 0 {
-				return fmt.Errorf("--%s=%s is no namespace name: %s", flag, name, strings.Join(reasons, "; "))
+				return fmt.Errorf("--%s=%s: not a namespace name: %s", flag, name, strings.Join(reasons, "; "))
 			}
 		}
 	}
 	for _, name := range c.namespaces {
 		if slices.Contains(c.deniedNamespaces, name) {
-			return fmt.Errorf("--namespaces and --namespaces-denylist both name %q; leave it out of one", name)
+			return fmt.Errorf("--namespaces and --namespaces-denylist both name %q; remove it from one", name)
 		}
 	}
 	for _, key := range c.releaseLabels {
 		if reasons := validation.IsQualifiedName(key); len(reasons) > 0 {
-			return fmt.Errorf("--release-labels=%s is no label key: %s", key, strings.Join(reasons, "; "))
+			return fmt.Errorf("--release-labels=%s: not a label key: %s", key, strings.Join(reasons, "; "))
 		}
 	}
 	return nil
 }
 
-func parsePayload(s string) (string, error) {
-	if s != payloadLazy && s != payloadNever {
-		return "", fmt.Errorf("--payload=%s is neither %s nor %s", s, payloadLazy, payloadNever)
+// split returns the parts of lists that are separated by commas, each once.
+func split(values []string) []string {
+	var all []string
+	for part := range strings.SplitSeq(strings.Join(values, ","), ",") {
+		if part = strings.TrimSpace(part); part != "" && !slices.Contains(all, part) {
+			all = append(all, part)
+		}
 	}
-	return s, nil
+	return all
 }
 
-func parseConcurrency(s string) (int, error) {
-	n, err := strconv.Atoi(s)
-	if err != nil || n < 1 || n > maxConcurrency {
-		return 0, fmt.Errorf("--fetch.concurrency=%s is not a number between 1 and %d", s, maxConcurrency)
+// anchored makes expressions match whole names, as in Prometheus.
+func anchored(expressions []*regexp.Regexp) []*regexp.Regexp {
+	var all []*regexp.Regexp
+	for _, r := range expressions {
+		all = append(all, regexp.MustCompile("^(?:"+r.String()+")$"))
 	}
-	return n, nil
+	return all
 }

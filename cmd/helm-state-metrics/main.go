@@ -32,7 +32,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // the second one ends the process at once
 	if err := start(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil {
-		// YAML tells its errors in several lines.
+		// Errors of YAML have several lines.
 		fmt.Fprintln(os.Stderr, "helm-state-metrics:", strings.Join(strings.Fields(err.Error()), " "))
 		os.Exit(1)
 	}
@@ -44,7 +44,8 @@ func start(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil || cfg == nil {
 		return err
 	}
-	logger := promslog.New(&promslog.Config{Level: cfg.logLevel, Format: cfg.logFormat, Writer: stderr})
+	cfg.log.Writer = stderr
+	logger := promslog.New(&cfg.log)
 	klog.SetSlogLogger(logger)
 	if err := setPings(); err != nil {
 		return err
@@ -98,7 +99,8 @@ func actor(ctx context.Context, do func(context.Context) error) (execute func() 
 	return func() error { return do(ctx) }, func(error) { cancel() }
 }
 
-// wire builds the rooms and joins them; it starts nothing but listens.
+// wire builds the components and connects them. It starts nothing, but
+// listens.
 func wire(cfg *config, cluster *rest.Config, registry *prometheus.Registry, logger *slog.Logger) (*watch.Watcher, *web.Server, error) {
 	families, err := metrics.Families(metrics.Options{
 		AllStatuses:   cfg.allStatuses,
@@ -111,18 +113,15 @@ func wire(cfg *config, cluster *rest.Config, registry *prometheus.Registry, logg
 	}
 	fetches := cfg.fetches()
 	if !metrics.NeedPayloads(families) {
-		fetches = 0 // nobody would see what they tell
+		fetches = 0 // nothing would be exposed of them
 	}
 	store := metrics.NewStore(families, fetches > 0)
-	telemetry, err := metrics.NewTelemetry(registry, words(cfg))
-	if err != nil {
-		return nil, nil, err
-	}
-	for _, c := range append(store.Collectors(),
+	for _, c := range []prometheus.Collector{
+		store.Collector(),
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		versioncollector.NewCollector("helm_state_metrics"),
-	) {
+	} {
 		if err := registry.Register(c); err != nil {
 			return nil, nil, fmt.Errorf("register telemetry: %w", err)
 		}
@@ -140,12 +139,11 @@ func wire(cfg *config, cluster *rest.Config, registry *prometheus.Registry, logg
 		ReleaseLabels:    cfg.releaseLabels,
 		FetchConcurrency: fetches,
 		Sink:             store,
-		Telemetry:        telemetry,
+		Registerer:       registry,
 		Logger:           logger,
 	})
 	server, err := web.Listen(web.Config{
-		Addresses:     cfg.listenAddresses,
-		ConfigFile:    cfg.webConfigFile,
+		Listen:        cfg.web,
 		Metrics:       metrics.NewHandler(store, registry),
 		Ready:         watcher.Ready,
 		Releases:      watcher,
@@ -155,18 +153,4 @@ func wire(cfg *config, cluster *rest.Config, registry *prometheus.Registry, logg
 		Logger:        logger,
 	})
 	return watcher, server, err
-}
-
-// words are the label values that the watcher can ever report.
-func words(cfg *config) metrics.Words {
-	derived, skipped := watch.Flaws()
-	return metrics.Words{
-		Storages:       cfg.storages,
-		EventTypes:     watch.EventTypes(),
-		WatchErrors:    watch.ErrorReasons(),
-		FetchResults:   watch.FetchResults(),
-		DecodeReasons:  watch.DecodeReasons(),
-		MendedRecords:  derived,
-		SkippedRecords: skipped,
-	}
 }

@@ -16,7 +16,7 @@ import (
 func BenchmarkDecode(b *testing.B) {
 	for _, p := range benchmarked(b) {
 		b.Run(p.name, func(b *testing.B) {
-			d := decode.New()
+			d := &decode.Decoder{}
 			r := bytes.NewReader(nil)
 			b.ReportAllocs()
 			b.ReportMetric(float64(len(p.payload)), "payload-bytes")
@@ -54,7 +54,7 @@ func BenchmarkHeads(b *testing.B) {
 		}
 		payloads = append(payloads, stored(b, g.release(30_000, notes)))
 	}
-	d := decode.New()
+	d := &decode.Decoder{}
 	r := bytes.NewReader(nil)
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"testing/iotest"
 
@@ -18,7 +19,7 @@ import (
 )
 
 func TestHeadEqualsWholeUnmarshal(t *testing.T) {
-	d := decode.New()
+	d := &decode.Decoder{}
 	for seed := range uint64(20) {
 		g := generate(seed)
 		payload := stored(t, g.release(1000+g.IntN(50_000), g.IntN(5000)))
@@ -50,7 +51,7 @@ func TestReaderErrorComesBack(t *testing.T) {
 		"as an end of input too early for gzip":      {3, io.ErrUnexpectedEOF},
 		"as a closed pipe in the middle of the head": {400, io.ErrClosedPipe},
 	}
-	d := decode.New()
+	d := &decode.Decoder{}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			r := io.MultiReader(bytes.NewReader(payload[:test.read]), iotest.ErrReader(test.err))
@@ -58,7 +59,7 @@ func TestReaderErrorComesBack(t *testing.T) {
 			if !errors.Is(err, test.err) {
 				t.Errorf("got error %v, want %v", err, test.err)
 			}
-			if reason := decode.Reason(err); reason != "" {
+			if reason := reason(err); reason != "" {
 				t.Errorf("got reason %q for an error of the reader", reason)
 			}
 			if head != (release.Head{}) {
@@ -71,14 +72,14 @@ func TestReaderErrorComesBack(t *testing.T) {
 func TestReaderErrorBehindTheHeadIsNotMet(t *testing.T) {
 	payload := stored(t, generate(1).release(40_000, 0))
 	r := io.MultiReader(bytes.NewReader(payload[:3500]), iotest.ErrReader(errors.New("reset")))
-	if _, err := decode.New().Head(r); err != nil {
+	if _, err := new(decode.Decoder).Head(r); err != nil {
 		t.Errorf("got error %v", err)
 	}
 }
 
 func TestReadsLittleOfALargePayload(t *testing.T) {
 	r := bytes.NewReader(stored(t, generate(2).release(500_000, 900)))
-	if _, err := decode.New().Head(r); err != nil {
+	if _, err := new(decode.Decoder).Head(r); err != nil {
 		t.Fatal(err)
 	}
 	if read := int(r.Size()) - r.Len(); read > 8<<10 {
@@ -88,7 +89,7 @@ func TestReadsLittleOfALargePayload(t *testing.T) {
 
 func TestReaderWithoutProgress(t *testing.T) {
 	stuck := readerFunc(func([]byte) (int, error) { return 0, nil })
-	if _, err := decode.New().Head(stuck); !errors.Is(err, io.ErrNoProgress) {
+	if _, err := new(decode.Decoder).Head(stuck); !errors.Is(err, io.ErrNoProgress) {
 		t.Errorf("got error %v", err)
 	}
 }
@@ -98,7 +99,7 @@ type readerFunc func([]byte) (int, error)
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
 func TestErrorsDoNotQuoteThePayload(t *testing.T) {
-	d := decode.New()
+	d := &decode.Decoder{}
 	for _, document := range []string{
 		`{"info":{"last_deployed":"hunter2"}}`,
 		`{"info":{"first_deployed":"77777777777777777777"}}`,
@@ -131,7 +132,7 @@ func TestRepeatedFields(t *testing.T) {
 		"names are matched exactly": {
 			`{"Info":{"description":"a"},"INFO":1}`, release.Head{}},
 	}
-	d := decode.New()
+	d := &decode.Decoder{}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			got, err := d.Head(bytes.NewReader(armored([]byte(test.document))))
@@ -146,27 +147,51 @@ func TestRepeatedFields(t *testing.T) {
 }
 
 func TestAllocatesLittle(t *testing.T) {
-	d := decode.New()
-	for name, r := range map[string]helmRelease{
-		"a head that the first pass finds":  generate(2).release(50_000, 0),
-		"a head that the second pass finds": generate(2).release(50_000, 4000),
-		"a head that is far behind":         generate(2).release(50_000, 90_000),
+	d := &decode.Decoder{}
+	for name, test := range map[string]struct {
+		release helmRelease
+		most    uint64 // bytes
+	}{
+		"a head in the first prefix":  {generate(2).release(50_000, 0), 2 << 10},
+		"a head in the second prefix": {generate(2).release(50_000, 4000), 2 << 10},
+		"a head that is far behind":   {generate(2).release(50_000, 90_000), 512 << 10},
 	} {
 		t.Run(name, func(t *testing.T) {
-			payload := bytes.NewReader(stored(t, r))
+			payload := stored(t, test.release)
 			const runs = 100
-			var before, after runtime.MemStats
-			runtime.ReadMemStats(&before)
-			for range runs {
-				_, _ = payload.Seek(0, io.SeekStart)
-				if _, err := d.Head(payload); err != nil {
-					t.Fatal(err)
+			got := allocated(func() {
+				for range runs {
+					if _, err := d.Head(bytes.NewReader(payload)); err != nil {
+						t.Fatal(err)
+					}
 				}
-			}
-			runtime.ReadMemStats(&after)
-			if got := (after.TotalAlloc - before.TotalAlloc) / runs; got > 1<<10 {
-				t.Errorf("allocates %d bytes", got)
+			}) / runs
+			if got > test.most {
+				t.Errorf("allocates %d bytes, want at most %d", got, test.most)
 			}
 		})
 	}
+}
+
+// allocated returns how many bytes a function allocates.
+func allocated(f func()) uint64 {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	f()
+	runtime.ReadMemStats(&after)
+	return after.TotalAlloc - before.TotalAlloc
+}
+
+func TestOneDecoderServesManyAtOnce(t *testing.T) {
+	d := &decode.Decoder{}
+	var running sync.WaitGroup
+	for range 8 {
+		running.Go(func() {
+			for _, v := range vectors(t) {
+				head, err := d.Head(bytes.NewReader(v.payload))
+				check(t, v, head, err)
+			}
+		})
+	}
+	running.Wait()
 }

@@ -22,7 +22,7 @@ func FuzzDecode(f *testing.F) {
 	for _, v := range vectors(f) {
 		f.Add(v.payload)
 	}
-	d := decode.New()
+	d := &decode.Decoder{}
 	f.Fuzz(func(t *testing.T, payload []byte) {
 		head, err := d.Head(bytes.NewReader(payload))
 		wellFormed(t, head, err)
@@ -40,7 +40,7 @@ func FuzzDocument(f *testing.F) {
 			f.Add(document)
 		}
 	}
-	d := decode.New()
+	d := &decode.Decoder{}
 	var b bytes.Buffer
 	w := gzip.NewWriter(&b)
 	f.Fuzz(func(t *testing.T, document []byte) {
@@ -58,7 +58,7 @@ func FuzzDocument(f *testing.F) {
 		if diff := cmp.Diff(head, zippedHead); diff != "" {
 			t.Errorf("head under gzip (-plain +gzip):\n%s", diff)
 		}
-		if decode.Reason(err) != decode.Reason(zippedErr) {
+		if reason(err) != reason(zippedErr) {
 			t.Errorf("error %v, under gzip %v", err, zippedErr)
 		}
 		var syntax *json.SyntaxError
@@ -81,7 +81,7 @@ func wellFormed(t *testing.T, head release.Head, err error) {
 	if head != (release.Head{}) {
 		t.Errorf("a head with the error %v: %+v", err, head)
 	}
-	if !slices.Contains(decode.Reasons(), decode.Reason(err)) {
+	if !slices.Contains(decode.Reasons(), reason(err)) {
 		t.Errorf("error without a reason: %v", err)
 	}
 }
@@ -100,7 +100,7 @@ func agrees(t *testing.T, document []byte, head release.Head, err error) {
 	switch {
 	case wantErr != nil && err == nil:
 		t.Errorf("accepted what a whole unmarshal refuses: %v", wantErr)
-	case wantErr == nil && long && decode.Reason(err) != "limit":
+	case wantErr == nil && long && reason(err) != "limit":
 		t.Errorf("too long a string gave %v", err)
 	case wantErr == nil && !long && err != nil:
 		t.Errorf("refused what a whole unmarshal accepts: %v", err)
@@ -134,7 +134,7 @@ func opened(payload []byte) ([]byte, bool) {
 // TestOrderOfFields decodes releases whose fields are in any order, among
 // values of any kind.
 func TestOrderOfFields(t *testing.T) {
-	d := decode.New()
+	d := &decode.Decoder{}
 	rapid.Check(t, func(rt *rapid.T) {
 		text := rapid.OneOf(
 			rapid.String(),

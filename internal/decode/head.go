@@ -1,172 +1,224 @@
 package decode
 
 import (
+	"errors"
 	"time"
 	"unicode/utf8"
+
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
 )
 
 const (
+	// maxText bounds each string of the chart's metadata, in bytes.
+	maxText = 1 << 10
 	// maxDescription is the length in bytes, with the ellipsis, that a longer
 	// description is cut to.
 	maxDescription = 512
 	ellipsis       = "…"
+	// maxDepth is the nesting that jsontext and encoding/json allow.
+	maxDepth = 10_000
 )
 
-// head reads a release up to where both its info and its chart's metadata have
-// been read: with Helm's order of fields that is within the first kilobytes.
-func (s *scanner) head(h *release.Head) {
-	if s.next() != '{' {
-		s.fail(ErrJSON, "want an object")
-		return
-	}
-	s.back()
+// errFound ends the reading of a document whose head is complete.
+var errFound = errors.New("the head is complete")
+
+// jsonOptions make jsontext read what encoding/json reads, which is what Helm
+// uses.
+func jsonOptions() []jsontext.Options {
+	return []jsontext.Options{jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)}
+}
+
+// readHead reads a release up to where both its info and its chart's metadata
+// have been read: with Helm's order of fields that is within the first
+// kilobytes.
+func readHead(d *jsontext.Decoder) (release.Head, error) {
+	var h release.Head
 	info, chart := false, false
-	for more := s.enter(); more && s.key(); more = !info || !chart {
-		switch name := s.text[:s.n]; {
-		case string(name) == "info" && !info:
+	err := object(d, func(name string) (err error) {
+		switch {
+		case name == "info" && !info:
 			info = true
-			s.info(h)
-		case string(name) == "chart" && !chart:
+			err = readInfo(d, &h)
+		case name == "chart" && !chart:
 			chart = true
-			s.chart(&h.Chart, info)
+			err = readChart(d, &h.Chart, info)
 		default:
-			s.skip()
+			return d.SkipValue()
 		}
+		if err == nil && info && chart {
+			err = errFound
+		}
+		return err
+	})
+	switch {
+	case err == nil, errors.Is(err, errFound):
+		return h, nil
+	case d.StackDepth() >= maxDepth && errors.As(err, new(*jsontext.SyntacticError)):
+		err = Limit
 	}
+	return release.Head{}, err
 }
 
-func (s *scanner) info(h *release.Head) {
-	for more := s.enter(); more && s.key(); {
-		switch string(s.text[:s.n]) {
+func readInfo(d *jsontext.Decoder, h *release.Head) error {
+	return objectOrNull(d, func(name string) error {
+		switch name {
 		case "first_deployed":
-			s.time(&h.FirstDeployed)
+			return readTime(d, &h.FirstDeployed)
 		case "last_deployed":
-			s.time(&h.LastDeployed)
+			return readTime(d, &h.LastDeployed)
 		case "description":
-			s.description(&h.Description)
-		default:
-			s.skip()
+			return readDescription(d, &h.Description)
 		}
-	}
+		return d.SkipValue()
+	})
 }
 
-// chart reads a chart's metadata. If that is the last thing to be read, it
-// stops there, in front of all that is large.
-func (s *scanner) chart(c *release.Chart, last bool) {
-	found := false
-	for more := s.enter(); more && s.key(); more = !found || !last {
-		if string(s.text[:s.n]) == "metadata" && !found {
-			found = true
-			s.metadata(c)
-		} else {
-			s.skip()
+// readChart reads a chart's metadata. If that completes the head it stops
+// there: what follows is large.
+func readChart(d *jsontext.Decoder, c *release.Chart, completes bool) error {
+	metadata := false
+	return objectOrNull(d, func(name string) error {
+		if name != "metadata" || metadata {
+			return d.SkipValue()
 		}
-	}
+		metadata = true
+		err := readMetadata(d, c)
+		if err == nil && completes {
+			err = errFound
+		}
+		return err
+	})
 }
 
-func (s *scanner) metadata(c *release.Chart) {
-	for more := s.enter(); more && s.key(); {
-		switch string(s.text[:s.n]) {
+func readMetadata(d *jsontext.Decoder, c *release.Chart) error {
+	return objectOrNull(d, func(name string) error {
+		switch name {
 		case "name":
-			s.bounded(&c.Name)
+			return readText(d, &c.Name)
 		case "version":
-			s.bounded(&c.Version)
+			return readText(d, &c.Version)
 		case "appVersion":
-			s.bounded(&c.AppVersion)
+			return readText(d, &c.AppVersion)
 		case "deprecated":
-			s.bool(&c.Deprecated)
-		default:
-			s.skip()
+			return readBool(d, &c.Deprecated)
+		}
+		return d.SkipValue()
+	})
+}
+
+// object reads an object. It calls member for each of its members, which reads
+// the value.
+func object(d *jsontext.Decoder, member func(name string) error) error {
+	if err := expect(d, '{'); err != nil {
+		return err
+	}
+	if _, err := d.ReadToken(); err != nil {
+		return err
+	}
+	for d.PeekKind() == '"' {
+		name, err := d.ReadToken()
+		if err != nil {
+			return err
+		}
+		if err := member(name.String()); err != nil {
+			return err
 		}
 	}
+	_, err := d.ReadToken() // the end of the object, or an error
+	return err
 }
 
-// bounded reads a string that is refused if it is too long, as half a version
-// would be a wrong one.
-func (s *scanner) bounded(v *string) {
-	if !s.stringOrNull() {
-		return
+func objectOrNull(d *jsontext.Decoder, member func(name string) error) error {
+	if d.PeekKind() == 'n' {
+		return d.SkipValue()
 	}
-	text := s.value()
-	if s.clipped || len(text) > maxText {
-		s.fail(ErrLimit, "a string of the chart's metadata is too long")
-		return
-	}
-	*v = text
+	return object(d, member)
 }
 
-// description reads a string that is cut if it is too long: it is for people.
-func (s *scanner) description(v *string) {
-	if !s.stringOrNull() {
-		return
+// readText reads a string. One that is too long is an error, since half of a
+// version would be a wrong one.
+func readText(d *jsontext.Decoder, v *string) error {
+	text, ok, err := stringOrNull(d)
+	if len(text) > maxText {
+		return Limit
 	}
-	text := s.value()
-	if s.clipped || len(text) > maxDescription {
+	if ok {
+		*v = text
+	}
+	return err
+}
+
+func readDescription(d *jsontext.Decoder, v *string) error {
+	text, ok, err := stringOrNull(d)
+	if len(text) > maxDescription {
 		cut := maxDescription - len(ellipsis)
 		for !utf8.RuneStart(text[cut]) {
 			cut--
 		}
 		text = text[:cut] + ellipsis
 	}
-	*v = text
+	if ok {
+		*v = text
+	}
+	return err
 }
 
-// time reads a time in the one form that Go's JSON has for times, or the empty
-// string that Helm 3 writes for none.
-func (s *scanner) time(v *time.Time) {
-	if !s.stringOrNull() {
-		return
+// readTime reads a time in RFC 3339, or the empty string that Helm 3 writes for
+// none.
+func readTime(d *jsontext.Decoder, v *time.Time) error {
+	text, ok, err := stringOrNull(d)
+	if err != nil || !ok {
+		return err
 	}
 	var t time.Time
-	if s.n > 0 && t.UnmarshalText(s.text[:s.n]) != nil {
-		s.fail(ErrJSON, "want a time")
-		return
+	if text != "" && t.UnmarshalText([]byte(text)) != nil {
+		return JSON
 	}
 	*v = t.UTC()
+	return nil
 }
 
-func (s *scanner) bool(v *bool) {
-	switch s.next() {
-	case 't':
-		s.literal("rue")
-		*v = true
-	case 'f':
-		s.literal("alse")
-		*v = false
-	case 'n':
-		s.literal("ull")
-	default:
-		s.fail(ErrJSON, "want true or false")
+func readBool(d *jsontext.Decoder, v *bool) error {
+	switch d.PeekKind() {
+	case 't', 'f':
+		token, err := d.ReadToken()
+		*v = err == nil && token.Bool()
+		return err
 	}
+	return skipNull(d)
 }
 
-// stringOrNull reads a string to text. It returns false for null, which leaves
-// a field as it is, and for anything else, which is an error.
-func (s *scanner) stringOrNull() bool {
-	switch s.next() {
-	case '"':
-		s.string()
-	case 'n':
-		s.literal("ull")
-		return false
-	default:
-		s.fail(ErrJSON, "want a string")
+// stringOrNull reads a string, or returns false for null, which leaves a field
+// as it is.
+func stringOrNull(d *jsontext.Decoder) (text string, ok bool, err error) {
+	if d.PeekKind() != '"' {
+		return "", false, skipNull(d)
 	}
-	return s.err == nil
+	token, err := d.ReadToken()
+	if err != nil {
+		return "", false, err
+	}
+	return token.String(), true, nil
 }
 
-// value returns the string in text as a copy of its own, with U+FFFD for every
-// byte that is not UTF-8, as encoding/json has it.
-func (s *scanner) value() string {
-	text := s.text[:s.n]
-	if utf8.Valid(text) {
-		return string(text)
+// skipNull reads null; anything else is an error.
+func skipNull(d *jsontext.Decoder) error {
+	if err := expect(d, 'n'); err != nil {
+		return err
 	}
-	valid := make([]byte, 0, len(text)+len(text)/2)
-	for _, r := range string(text) {
-		valid = utf8.AppendRune(valid, r)
+	return d.SkipValue()
+}
+
+// expect returns an error unless the next value is of a kind.
+func expect(d *jsontext.Decoder, kind jsontext.Kind) error {
+	switch d.PeekKind() {
+	case kind:
+		return nil
+	case 0:
+		_, err := d.ReadToken()
+		return err
 	}
-	return string(valid)
+	return JSON
 }

@@ -16,7 +16,7 @@ func TestHostilePayloads(t *testing.T) {
 	_, _ = chacha.Read(noise)
 	tests := map[string]struct {
 		payload io.Reader
-		reason  string
+		reason  decode.Reason
 	}{
 		"a gzip bomb in a string that is skipped":   {bomb(t, `{"manifest":"`, "a"), "limit"},
 		"a gzip bomb in a string that is kept":      {bomb(t, `{"info":{"description":"`, "a"), "limit"},
@@ -33,11 +33,15 @@ func TestHostilePayloads(t *testing.T) {
 		"empty gzip members without an end":         {&endless{string(armored(zipped(t, []byte{}))[:24])}, "gzip"},
 		"line breaks without an end":                {&endless{"\n"}, "limit"},
 	}
-	d := decode.New()
+	d := &decode.Decoder{}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			head, err := d.Head(test.payload)
-			check(t, vector{Reason: test.reason}, head, err)
+			if got := allocated(func() {
+				head, err := d.Head(test.payload)
+				check(t, vector{Reason: test.reason}, head, err)
+			}); got > 96<<20 {
+				t.Errorf("allocated %d bytes", got)
+			}
 		})
 	}
 }

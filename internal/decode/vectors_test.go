@@ -3,6 +3,7 @@ package decode_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -21,7 +22,7 @@ type vector struct {
 	name    string
 	payload []byte
 	Head    release.Head
-	Reason  string
+	Reason  decode.Reason
 }
 
 func vectors(tb testing.TB) []vector {
@@ -51,7 +52,7 @@ func vectors(tb testing.TB) []vector {
 }
 
 func TestVectors(t *testing.T) {
-	d := decode.New()
+	d := &decode.Decoder{}
 	for _, v := range vectors(t) {
 		t.Run(v.name, func(t *testing.T) {
 			head, err := d.Head(bytes.NewReader(v.payload))
@@ -67,7 +68,7 @@ func check(t *testing.T, want vector, head release.Head, err error) {
 	if diff := cmp.Diff(want.Head, head); diff != "" {
 		t.Errorf("head (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff(want.Reason, decode.Reason(err)); diff != "" {
+	if diff := cmp.Diff(want.Reason, reason(err)); diff != "" {
 		t.Errorf("reason of %v (-want +got):\n%s", err, diff)
 	}
 	if want.Reason == "" && err != nil {
@@ -76,7 +77,7 @@ func check(t *testing.T, want vector, head release.Head, err error) {
 }
 
 func TestVectorsHaveEveryReason(t *testing.T) {
-	seen := map[string]bool{}
+	seen := map[decode.Reason]bool{}
 	for _, v := range vectors(t) {
 		seen[v.Reason] = true
 	}
@@ -90,4 +91,11 @@ func TestVectorsHaveEveryReason(t *testing.T) {
 	if len(seen) > 0 {
 		t.Errorf("Reasons lacks %v", seen)
 	}
+}
+
+// reason returns the reason of an error, "" for nil and an error of the reader.
+func reason(err error) decode.Reason {
+	var r decode.Reason
+	errors.As(err, &r)
+	return r
 }

@@ -17,14 +17,10 @@ import (
 // none is a gatherer without telemetry, so that only the engine is measured.
 var none = prometheus.NewRegistry()
 
-// telemetry is a registry like that of the exporter.
+// telemetry is a registry like that of the exporter, without the watcher's.
 func telemetry(store *metrics.Store) *prometheus.Registry {
 	registry := prometheus.NewPedanticRegistry()
-	registry.MustRegister(store.Collectors()...)
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	if _, err := metrics.NewTelemetry(registry, metrics.Words{}); err != nil {
-		panic(err)
-	}
+	registry.MustRegister(store.Collector(), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return registry
 }
 

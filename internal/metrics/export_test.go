@@ -1,9 +1,8 @@
 package metrics
 
-// Blocks returns how many blocks there are, and how many of them, or of those
-// that were, wait for a scrape.
-func (s *Store) Blocks() (all, dirty int) {
+// Blocks returns how many blocks there are.
+func (s *Store) Blocks() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.layout.blocks), len(s.layout.dirty)
+	return len(s.blocks)
 }

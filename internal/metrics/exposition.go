@@ -1,89 +1,221 @@
 package metrics
 
 import (
+	"bytes"
 	"encoding/binary"
 	"hash/crc32"
 	"io"
 	"slices"
+	"sync"
 
 	"github.com/klauspost/compress/flate"
 )
 
-// gzipHeader starts a member: deflate, no flags, no time, unknown system.
-const gzipHeader = "\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
+// level is the compression level of segments; docs/exposition.md has the
+// figures of the others.
+const level = 6
 
-// exposition is a snapshot of all releases as one row of segments. It is
-// immutable.
-type exposition struct {
-	families []exposed
+// segment is one family of one block, deflated on its own and ended by a sync
+// flush, so that segments in a row are one deflate stream. It is immutable.
+type segment struct {
+	deflated []byte
+	sum      sum
 }
 
-// exposed is one family of a snapshot.
-type exposed struct {
-	deflated [][]byte
-	// crc, past and size are as in a segment, of the family's whole text.
+// sum is the CRC-32 of a text, and what combines it with others'.
+type sum struct {
 	crc  uint32
-	past uint32
 	size int
+	// shift is x^(8·size) mod P. Multiplying another CRC by it makes that the
+	// CRC of its text followed by this text's size in zero bytes.
+	shift uint32
 }
 
-func newExposition(headers []segment, blocks []*block) *exposition {
-	e := &exposition{families: make([]exposed, len(headers))}
+func sumOf(text []byte) sum {
+	return sum{crc: crc32.ChecksumIEEE(text), size: len(text), shift: shiftOf(len(text))}
+}
+
+// then returns the sum of a text followed by another, without looking at either.
+func (s sum) then(next sum) sum {
+	return sum{
+		crc:   multiply(s.crc, next.shift) ^ next.crc,
+		size:  s.size + next.size,
+		shift: multiply(s.shift, next.shift),
+	}
+}
+
+// Polynomials over GF(2) have the bit order of crc32.IEEE: the highest bit
+// stands for x^0.
+const onePolynomial = 1 << 31
+
+// shiftOf returns x^(8n) modulo the polynomial of CRC-32, by squaring.
+func shiftOf(n int) uint32 {
+	power, square := uint32(onePolynomial), uint32(onePolynomial>>8) // 1 and x^8
+	for ; n > 0; n >>= 1 {
+		if n&1 == 1 {
+			power = multiply(power, square)
+		}
+		square = multiply(square, square)
+	}
+	return power
+}
+
+// multiply multiplies two polynomials modulo that of CRC-32.
+func multiply(a, b uint32) uint32 {
+	var product uint32
+	for ; a != 0; a <<= 1 {
+		// Masks in place of branches, which the processor could not predict.
+		product ^= b & uint32(int32(a)>>31)
+		b = b>>1 ^ crc32.IEEE&-(b&1)
+	}
+	return product
+}
+
+// deflater makes segments. It is not safe for concurrent use.
+type deflater struct {
+	writer *flate.Writer
+	out    bytes.Buffer
+}
+
+func newDeflater(level int) *deflater {
+	d := &deflater{}
+	d.writer, _ = flate.NewWriter(&d.out, level) // it fails for an unknown level only
+	return d
+}
+
+func (d *deflater) segment(text []byte) segment {
+	if len(text) == 0 {
+		return segment{sum: sumOf(nil)}
+	}
+	d.out.Reset()
+	d.writer.Reset(&d.out)
+	_, _ = d.writer.Write(text) // a bytes.Buffer takes everything
+	_ = d.writer.Flush()
+	return segment{bytes.Clone(d.out.Bytes()), sumOf(text)}
+}
+
+// renderer makes expositions of a store's releases. It keeps the segments of
+// blocks that do not change.
+type renderer struct {
+	store   *Store
+	headers []segment // by family; immutable
+
+	// mu is held while segments are made, so that scrapes at the same time
+	// share them.
+	mu       sync.Mutex
+	segments [][]segment // guarded by mu; by block, then by family
+	deflater *deflater   // guarded by mu
+	text     []byte      // guarded by mu
+	change   uint64      // guarded by mu; the last change in segments
+	last     *exposition // guarded by mu; nil before the first scrape
+}
+
+func newRenderer(store *Store) *renderer {
+	r := &renderer{store: store, deflater: newDeflater(level)}
+	for i := range store.families {
+		r.headers = append(r.headers, r.deflater.segment(appendHeader(nil, &store.families[i])))
+	}
+	return r
+}
+
+// render returns the releases as they are now, and false until the initial
+// lists have been delivered. It renders only what changed since the last call.
+func (r *renderer) render() (*exposition, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now, ok := r.store.since(r.change)
+	if !ok {
+		return nil, false
+	}
+	if r.last != nil && now.change == r.change && now.blocks == len(r.segments) {
+		return r.last, true
+	}
+	for len(r.segments) < now.blocks {
+		r.segments = append(r.segments, make([]segment, len(r.headers)))
+	}
+	clear(r.segments[now.blocks:])
+	r.segments = r.segments[:now.blocks]
+	for _, b := range now.changed {
+		for i := range r.headers {
+			if b.families.has(i) {
+				r.segments[b.position][i] = r.segment(&r.store.families[i], b.releases)
+			}
+		}
+	}
+	r.change = now.change
+	r.last = newExposition(r.headers, r.segments)
+	return r.last, true
+}
+
+// segment requires mu.
+func (r *renderer) segment(f *Family, releases *slots) segment {
+	r.text = r.text[:0]
+	for _, one := range releases {
+		if one != nil {
+			r.text = f.append(r.text, one)
+		}
+	}
+	return r.deflater.segment(r.text)
+}
+
+// exposition is all releases at one moment, as one row of segments by family.
+// It is immutable.
+type exposition struct {
+	families []exposedFamily
+}
+
+type exposedFamily struct {
+	deflated [][]byte
+	sum      sum // of the family's whole text
+}
+
+func newExposition(headers []segment, blocks [][]segment) *exposition {
+	e := &exposition{families: make([]exposedFamily, len(headers))}
 	for i, header := range headers {
-		f := exposed{deflated: make([][]byte, 0, 1+len(blocks)), past: one}
-		f.add(header)
-		for _, b := range blocks {
-			f.add(b.segments[i])
+		f := exposedFamily{[][]byte{header.deflated}, header.sum}
+		for _, segments := range blocks {
+			if s := segments[i]; s.sum.size > 0 {
+				f.deflated = append(f.deflated, s.deflated)
+				f.sum = f.sum.then(s.sum)
+			}
 		}
 		e.families[i] = f
 	}
 	return e
 }
 
-func (f *exposed) add(s segment) {
-	if s.size == 0 {
-		return
-	}
-	f.deflated = append(f.deflated, s.deflated)
-	f.crc = combine(f.crc, s.crc, s.past)
-	f.past = times(f.past, s.past)
-	f.size += s.size
-}
+// gzipHeader begins a member: deflate, no flags, no time, unknown system.
+const gzipHeader = "\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 
-// writeGzip writes one gzip member: the chosen families, then the tail. What
-// was deflated before is copied as it is, and its checksum combined.
+// writeGzip writes one gzip member: the chosen families, then the tail. One
+// member, because browsers and some clients stop after the first.
 func (e *exposition) writeGzip(w io.Writer, chosen []int, tail []byte) error {
 	if _, err := io.WriteString(w, gzipHeader); err != nil {
 		return err
 	}
-	var crc uint32
-	size := 0
+	total := sumOf(nil)
 	for _, i := range chosen {
-		f := &e.families[i]
-		for _, deflated := range f.deflated {
+		for _, deflated := range e.families[i].deflated {
 			if _, err := w.Write(deflated); err != nil {
 				return err
 			}
 		}
-		crc = combine(crc, f.crc, f.past)
-		size += f.size
+		total = total.then(e.families[i].sum)
 	}
-	// The tail is made for this scrape alone, so it is deflated without state.
 	if err := flate.StatelessDeflate(w, tail, true, nil); err != nil {
 		return err
 	}
-	crc = combine(crc, crc32.ChecksumIEEE(tail), past(len(tail)))
-	trailer := binary.LittleEndian.AppendUint32(nil, crc)
-	trailer = binary.LittleEndian.AppendUint32(trailer, uint32(size+len(tail)))
-	_, err := w.Write(trailer)
+	total = total.then(sumOf(tail))
+	trailer := binary.LittleEndian.AppendUint32(nil, total.crc)
+	_, err := w.Write(binary.LittleEndian.AppendUint32(trailer, uint32(total.size)))
 	return err
 }
 
 // writeText writes the text of the chosen families over the given releases,
-// then the tail. It holds no more than a piece of the text at a time.
+// then the tail. It holds 16 KB of the text at a time.
 func writeText(w io.Writer, families []Family, chosen []int, releases []*slots, namespaces []string, tail []byte) error {
-	const piece = 16 << 10
-	text := make([]byte, 0, piece+piece/4)
+	const most = 16 << 10
+	text := make([]byte, 0, most+most/4)
 	for _, i := range chosen {
 		text = appendHeader(text, &families[i])
 		for _, block := range releases {
@@ -91,7 +223,7 @@ func writeText(w io.Writer, families []Family, chosen []int, releases []*slots, 
 				if r == nil || len(namespaces) > 0 && !slices.Contains(namespaces, r.Namespace) {
 					continue
 				}
-				if text = families[i].append(text, r); len(text) < piece {
+				if text = families[i].append(text, r); len(text) < most {
 					continue
 				}
 				if _, err := w.Write(text); err != nil {

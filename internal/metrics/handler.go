@@ -7,6 +7,8 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 
 	"github.com/klauspost/compress/gzip"
@@ -18,49 +20,51 @@ const (
 	// maxScrapes is how many scrapes are answered at once. Each may hold its
 	// own snapshot for as long as its client takes to read it.
 	maxScrapes = 16
-	// chunk is how much is written to a connection at once.
-	chunk = 64 << 10
+	// writeSize is how many bytes are written to a connection at once.
+	writeSize = 64 << 10
 )
 
 // Handler serves scrapes: the releases of a store, then the telemetry of a
-// gatherer, in one answer.
+// gatherer, in one response.
 //
-// The query parameter name[] limits the answer to families of these names, and
-// namespace to releases of these namespaces, without the telemetry, which is
-// nobody's in particular. Both may be repeated.
+// The query parameter name[] selects families by name, and namespace selects
+// the releases of namespaces, without the telemetry, which belongs to no
+// namespace. Both may be repeated.
 type Handler struct {
 	store     *Store
+	renderer  *renderer
 	telemetry prometheus.Gatherer
 	scrapes   chan struct{} // one for each that is being answered
-	chunks    sync.Pool     // of *bufio.Writer
+	writers   sync.Pool     // of *bufio.Writer
 }
 
-// NewHandler returns a handler over both.
+// NewHandler returns a handler for both.
 func NewHandler(store *Store, telemetry prometheus.Gatherer) *Handler {
 	return &Handler{
-		store: store, telemetry: telemetry,
+		store: store, renderer: newRenderer(store), telemetry: telemetry,
 		scrapes: make(chan struct{}, maxScrapes),
-		chunks:  sync.Pool{New: func() any { return bufio.NewWriterSize(nil, chunk) }},
+		writers: sync.Pool{New: func() any { return bufio.NewWriterSize(nil, writeSize) }},
 	}
 }
 
-// ServeHTTP answers with 503 until the initial list is in: an empty answer
-// would be read as the end of all releases, and fire or resolve alerts.
+// ServeHTTP answers with 503 until the initial lists have been delivered: an
+// empty response would read as the end of all releases, and fire or resolve
+// alerts.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	select {
 	case h.scrapes <- struct{}{}:
 		defer func() { <-h.scrapes }()
 	default:
-		refuse(w, fmt.Sprintf("%d scrapes are being answered already; scrape less often, or from fewer places", maxScrapes))
+		unavailable(w, fmt.Sprintf("already answering %d scrapes; scrape less often, or from fewer places", maxScrapes))
 		return
 	}
 	query := req.URL.Query()
-	format := negotiate(req.Header)
+	format := expfmt.NegotiateAccept(req.Header, expfmt.FmtText, expfmt.FmtOpenMetrics_1_0_0, expfmt.FmtOpenMetrics_0_0_1)
 	namespaces, names := query["namespace"], query["name[]"]
 	zipped := acceptsGzip(req.Header)
 	write, ok := h.prepare(h.choose(names), namespaces, zipped)
 	if !ok {
-		refuse(w, "the initial list of releases is not in yet; /readyz tells what is awaited")
+		unavailable(w, "the initial list of releases has not been delivered yet; /readyz says what is pending")
 		return
 	}
 	tail, err := h.tail(format, namespaces, names)
@@ -73,20 +77,25 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	if zipped {
 		w.Header().Set("Content-Encoding", "gzip")
 	}
-	out := h.chunks.Get().(*bufio.Writer)
-	defer h.chunks.Put(out)
+	out := h.writers.Get().(*bufio.Writer)
+	defer h.writers.Put(out)
 	defer out.Reset(nil)
 	out.Reset(w)
 	if write(out, tail) == nil {
-		_ = out.Flush() // a client that went away is not ours to report
+		_ = out.Flush() // it fails if the client has gone away
 	}
 }
 
-// prepare takes the snapshot of an answer and returns what writes it, and
-// false if the initial list has not been delivered.
+func unavailable(w http.ResponseWriter, why string) {
+	w.Header().Set("Retry-After", "1")
+	http.Error(w, why, http.StatusServiceUnavailable)
+}
+
+// prepare takes the snapshot for a response and returns what writes it, and
+// false until the initial lists have been delivered.
 func (h *Handler) prepare(chosen []int, namespaces []string, zipped bool) (write func(w io.Writer, tail []byte) error, ok bool) {
 	if zipped && len(namespaces) == 0 {
-		e, ok := h.store.expose()
+		e, ok := h.renderer.render()
 		return func(w io.Writer, tail []byte) error { return e.writeGzip(w, chosen, tail) }, ok
 	}
 	releases, ok := h.store.share()
@@ -94,12 +103,12 @@ func (h *Handler) prepare(chosen []int, namespaces []string, zipped bool) (write
 		if !zipped {
 			return writeText(w, h.store.families, chosen, releases, namespaces, tail)
 		}
-		// Answers for some namespaces are small and rare, and deflated anew.
+		// Responses for some namespaces are small and rare, so nothing is kept.
 		z, err := gzip.NewWriterLevel(w, gzip.StatelessCompression)
 		if err != nil {
 			return err
 		}
-		buffered := bufio.NewWriterSize(z, chunk)
+		buffered := bufio.NewWriterSize(z, writeSize)
 		if err := writeText(buffered, h.store.families, chosen, releases, namespaces, tail); err != nil {
 			return err
 		}
@@ -110,7 +119,7 @@ func (h *Handler) prepare(chosen []int, namespaces []string, zipped bool) (write
 	}, ok
 }
 
-// choose returns the families of the given names, all if there is none.
+// choose returns the families of the given names, all if no name is given.
 func (h *Handler) choose(names []string) []int {
 	var chosen []int
 	for i, f := range h.store.families {
@@ -121,10 +130,10 @@ func (h *Handler) choose(names []string) []int {
 	return chosen
 }
 
-// twice is a family of client_golang's Go collector that would be there twice
-// in OpenMetrics, where a counter of this name and the suffix _total has the
-// same name. go_memstats_heap_alloc_bytes tells the same.
-const twice = "go_memstats_alloc_bytes"
+// duplicate is a family of client_golang's Go collector that OpenMetrics would
+// have twice: a counter of this name has the same name, without its suffix
+// _total. go_memstats_heap_alloc_bytes has the same value.
+const duplicate = "go_memstats_alloc_bytes"
 
 // tail returns what follows the releases: the telemetry, and the end.
 func (h *Handler) tail(format expfmt.Format, namespaces, names []string) ([]byte, error) {
@@ -136,7 +145,7 @@ func (h *Handler) tail(format expfmt.Format, namespaces, names []string) ([]byte
 			return nil, err
 		}
 		for _, f := range families {
-			if len(names) > 0 && !slices.Contains(names, f.GetName()) || f.GetName() == twice {
+			if len(names) > 0 && !slices.Contains(names, f.GetName()) || f.GetName() == duplicate {
 				continue
 			}
 			if err := encoder.Encode(f); err != nil {
@@ -152,7 +161,22 @@ func (h *Handler) tail(format expfmt.Format, namespaces, names []string) ([]byte
 	return b.Bytes(), nil
 }
 
-func refuse(w http.ResponseWriter, why string) {
-	w.Header().Set("Retry-After", "1")
-	http.Error(w, why, http.StatusServiceUnavailable)
+// acceptsGzip reports whether Accept-Encoding lists gzip, or else an asterisk,
+// with a weight above 0.
+func acceptsGzip(header http.Header) bool {
+	accepted := false
+	for part := range strings.SplitSeq(strings.Join(header.Values("Accept-Encoding"), ","), ",") {
+		name, params, _ := strings.Cut(part, ";")
+		weight := 1.0
+		if q, ok := strings.CutPrefix(strings.TrimSpace(params), "q="); ok {
+			weight, _ = strconv.ParseFloat(strings.TrimSpace(q), 64) // an invalid weight counts as 0
+		}
+		switch strings.ToLower(strings.TrimSpace(name)) {
+		case "gzip", "x-gzip":
+			return weight > 0
+		case "*":
+			accepted = weight > 0
+		}
+	}
+	return accepted
 }

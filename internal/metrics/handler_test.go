@@ -85,7 +85,7 @@ func handler(t *testing.T, o metrics.Options, all []*release.Release) (*metrics.
 		t.Fatal(err)
 	}
 	store := metrics.NewStore(families, true)
-	for _, r := range all {
+	for _, r := range slices.SortedFunc(slices.Values(all), func(a, b *release.Release) int { return a.Compare(b.Key) }) {
 		store.Set(r)
 	}
 	registry := prometheus.NewPedanticRegistry()
@@ -243,17 +243,20 @@ func TestAStatusWithoutARowIsShownWhileItLasts(t *testing.T) {
 func TestTheFormatIsNegotiated(t *testing.T) {
 	h, store := handler(t, metrics.Options{}, releases())
 	store.Synced()
-	text, om := "text/plain; version=0.0.4; charset=utf-8", "application/openmetrics-text; version=1.0.0; charset=utf-8"
+	const (
+		text = "text/plain; version=0.0.4; charset=utf-8; escaping=underscores"
+		om   = "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping="
+	)
 	for accept, want := range map[string]string{
 		"":          text,
 		"*/*":       text,
 		"text/html": text,
-		openMetrics: om,
-		"text/plain;q=0.3, " + openMetrics + ";q=0.5": om,
+		openMetrics: om + "underscores",
+		"text/plain;q=0.3, " + openMetrics + ";q=0.5": om + "underscores",
 		"application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited, text/plain;version=0.0.4": text,
 		// What Prometheus 3 sends with native histograms on, and off.
-		"application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited;q=0.7,application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2": om,
-		"application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2":                                                                                                  om,
+		"application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited;q=0.7,application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2": om + "allow-utf-8",
+		"application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2":                                                                                                  om + "allow-utf-8",
 	} {
 		if got := scrape(h, map[string]string{"Accept": accept}).Header().Get("Content-Type"); got != want {
 			t.Errorf("Accept %q: got %q, want %q", accept, got, want)

@@ -1,9 +1,9 @@
 // Package metrics holds what is exposed: the families about releases, and the
-// exporter's own telemetry.
+// counts over all of them.
 package metrics
 
 import (
-	"slices"
+	"maps"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -11,28 +11,47 @@ import (
 	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
 )
 
-// Store holds the releases to expose, in blocks whose text is deflated once
-// and sent often. It is written by events and read by scrapes, from any number
-// of goroutines; an event never waits for a scrape to render or to be sent.
+// Store holds the releases to expose, in blocks. Events write it and scrapes
+// read it, from any number of goroutines; neither waits while a scrape is
+// rendered or sent.
 type Store struct {
 	families []Family
-	headers  []segment // by family; immutable
-	pending  bool      // whether a release without a payload awaits one
+	pending  bool // whether the payload of a release without one is to be read
 
 	mu     sync.Mutex
-	layout layout // guarded by mu
-	counts counts // guarded by mu
-	synced bool   // guarded by mu
-
-	// rendering is held while segments are made, so that scrapes that come at
-	// once share them. It is taken before mu.
-	rendering sync.Mutex
-	deflater  *deflater   // guarded by rendering
-	text      []byte      // guarded by rendering
-	current   *exposition // guarded by rendering; nil before the first scrape
+	places map[release.Key]int // guarded by mu; every place below len(places) is taken
+	blocks []*block            // guarded by mu
+	counts counts              // guarded by mu
+	change uint64              // guarded by mu; the number of the last change
+	synced bool                // guarded by mu
 }
 
-// counts are kept up to date at each change, so that no scrape has to count.
+// blockSlots is how many releases share their segments. Larger blocks compress
+// better, smaller ones cost less to render again when one release changes;
+// docs/exposition.md has the figures.
+const blockSlots = 256
+
+// slots are the releases of one block, nil where there is none.
+type slots [blockSlots]*release.Release
+
+// block is a fixed number of slots. The release at place n is in slot
+// n%blockSlots of block n/blockSlots.
+type block struct {
+	slots *slots // copied before a write while shared
+	// shared says that a scrape may be reading the slots.
+	shared bool
+	// changed is the number of the last change of each family's lines.
+	changed []uint64
+}
+
+// familySet is a set of families by their position, at most 64.
+type familySet uint64
+
+const everyFamily = ^familySet(0)
+
+func (s familySet) has(i int) bool { return s&(1<<i) != 0 }
+
+// counts are kept up to date at each change, so that a scrape does not count.
 type counts struct {
 	statuses map[release.Status]int
 	tracked  int
@@ -40,53 +59,155 @@ type counts struct {
 	shadowed int
 }
 
-// NewStore returns an empty store that exposes the given families. Payloads
-// says whether payloads are read at all.
+// NewStore returns an empty store for the given families. Payloads says whether
+// payloads are read at all.
 func NewStore(families []Family, payloads bool) *Store {
-	s := &Store{
-		families: families,
-		pending:  payloads,
-		layout:   newLayout(families),
-		counts:   counts{statuses: make(map[release.Status]int)},
-		deflater: newDeflater(),
+	return &Store{
+		families: families, pending: payloads,
+		places: make(map[release.Key]int),
+		counts: counts{statuses: make(map[release.Status]int)},
 	}
-	for i := range families {
-		s.headers = append(s.headers, s.deflater.segment(appendHeader(nil, &families[i])))
-	}
-	return s
 }
 
-// Set says that a release is now so. The store keeps the pointer; the value is
-// never changed.
+// Set says that a release is now like this. The store keeps the pointer; the
+// value is never changed. Releases that are added one after the other share a
+// block.
 func (s *Store) Set(r *release.Release) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.count(s.layout.set(r), -1)
+	place, known := s.places[r.Key]
+	changed := everyFamily
+	if known {
+		before := s.at(place)
+		changed = s.changed(before, r)
+		s.count(before, -1)
+	} else {
+		place = len(s.places)
+		s.places[r.Key] = place
+		if place/blockSlots == len(s.blocks) {
+			s.blocks = append(s.blocks, &block{slots: new(slots), changed: make([]uint64, len(s.families))})
+		}
+	}
+	s.put(place, r, changed)
 	s.count(r, 1)
 }
 
-// Remove says that a release is gone.
+// Remove says that a release is gone. The last release takes its place.
 func (s *Store) Remove(key release.Key) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.count(s.layout.remove(key), -1)
+	place, known := s.places[key]
+	if !known {
+		return
+	}
+	s.count(s.at(place), -1)
+	delete(s.places, key)
+	end := len(s.places)
+	if last := s.at(end); place != end {
+		s.places[last.Key] = place
+		s.put(place, last, everyFamily)
+	}
+	if end%blockSlots == 0 {
+		s.blocks[end/blockSlots] = nil
+		s.blocks = s.blocks[:end/blockSlots]
+		return
+	}
+	s.put(end, nil, everyFamily)
 }
 
-// Synced says that the initial list has been delivered. Before that there is
-// nothing to expose: an answer without releases would be read as their end.
+// Synced says that every initial list has been delivered. Until then nothing is
+// exposed: an answer without releases would read as their end.
 func (s *Store) Synced() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	// The list may have come in any order; now each namespace is in a row.
-	s.layout = s.layout.sorted()
 	s.synced = true
+}
+
+// at requires mu.
+func (s *Store) at(place int) *release.Release {
+	return s.blocks[place/blockSlots].slots[place%blockSlots]
+}
+
+// put writes a slot. It requires mu.
+func (s *Store) put(place int, r *release.Release, changed familySet) {
+	b := s.blocks[place/blockSlots]
+	if b.shared {
+		unshared := *b.slots
+		b.slots, b.shared = &unshared, false
+	}
+	b.slots[place%blockSlots] = r
+	if changed == 0 {
+		return
+	}
+	s.change++
+	for i := range b.changed {
+		if changed.has(i) {
+			b.changed[i] = s.change
+		}
+	}
+}
+
+// changed returns the families in which two values of a release differ.
+func (s *Store) changed(a, b *release.Release) familySet {
+	var set familySet
+	for i := range s.families {
+		if !s.families[i].same(a, b) {
+			set |= 1 << i
+		}
+	}
+	return set
+}
+
+// share returns the releases as they are now, block by block, and false until
+// the initial lists have been delivered.
+func (s *Store) share() ([]*slots, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := make([]*slots, len(s.blocks))
+	for i, b := range s.blocks {
+		b.shared = true
+		all[i] = b.slots
+	}
+	return all, s.synced
+}
+
+// changedBlock is a block whose lines of some families changed.
+type changedBlock struct {
+	position int
+	releases *slots
+	families familySet
+}
+
+// snapshot is what changed after an earlier snapshot.
+type snapshot struct {
+	changed []changedBlock
+	blocks  int    // how many there are
+	change  uint64 // the number of the last change
+}
+
+// since returns what changed after the change with the given number, 0 for all,
+// and false until the initial lists have been delivered.
+func (s *Store) since(change uint64) (snapshot, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := snapshot{blocks: len(s.blocks), change: s.change}
+	for i, b := range s.blocks {
+		var families familySet
+		for j, last := range b.changed {
+			if last > change {
+				families |= 1 << j
+			}
+		}
+		if families != 0 {
+			b.shared = true
+			now.changed = append(now.changed, changedBlock{i, b.slots, families})
+		}
+	}
+	return now, s.synced
 }
 
 // count requires mu.
 func (s *Store) count(r *release.Release, by int) {
-	if r == nil {
-		return
-	}
 	s.counts.statuses[r.Newest.Status] += by
 	s.counts.tracked += by * (r.Stored + r.Shadowed)
 	if r.Payload == nil && s.pending {
@@ -97,99 +218,26 @@ func (s *Store) count(r *release.Release, by int) {
 	}
 }
 
-// expose returns the releases as they are now, deflated, and false if the
-// initial list has not been delivered. It makes anew only the segments of
-// blocks that changed since it was last called.
-func (s *Store) expose() (*exposition, bool) {
-	s.rendering.Lock()
-	defer s.rendering.Unlock()
-	s.mu.Lock()
-	if !s.synced {
-		s.mu.Unlock()
-		return nil, false
-	}
-	if s.current != nil && !s.layout.stale {
-		s.mu.Unlock()
-		return s.current, true
-	}
-	jobs := make([]job, 0, len(s.layout.dirty))
-	for _, b := range s.layout.dirty {
-		jobs = append(jobs, job{b, b.share(), b.dirty})
-		b.dirty = 0
-	}
-	clear(s.layout.dirty)
-	s.layout.dirty, s.layout.stale = s.layout.dirty[:0], false
-	blocks := slices.Clone(s.layout.blocks)
-	s.mu.Unlock()
-
-	for _, j := range jobs {
-		s.render(j)
-	}
-	s.current = newExposition(s.headers, blocks)
-	return s.current, true
-}
-
-// job is a block whose segments of some families have to be made anew.
-type job struct {
-	block    *block
-	releases *slots
-	families familySet
-}
-
-// render requires rendering.
-func (s *Store) render(j job) {
-	if j.block.segments == nil {
-		j.block.segments = make([]segment, len(s.families))
-	}
-	for i := range s.families {
-		if !j.families.has(i) {
-			continue
-		}
-		s.text = s.text[:0]
-		for _, r := range j.releases {
-			if r != nil {
-				s.text = s.families[i].append(s.text, r)
-			}
-		}
-		j.block.segments[i] = s.deflater.segment(s.text)
-	}
-}
-
-// share returns the releases as they are now, block by block, and false if the
-// initial list has not been delivered.
-func (s *Store) share() ([]*slots, bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	all := make([]*slots, len(s.layout.blocks))
-	for i, b := range s.layout.blocks {
-		all[i] = b.share()
-	}
-	return all, s.synced
-}
-
-// Collectors returns the counts over all releases, for the telemetry.
-func (s *Store) Collectors() []prometheus.Collector {
-	all := []prometheus.Collector{
-		s.gauge("revisions_tracked", "Number of revisions whose metadata is tracked.", nil,
-			func(c counts) int { return c.tracked }),
-		s.gauge("payloads_pending", "Number of releases whose newest revision's payload is still to be read.", nil,
-			func(c counts) int { return c.pending }),
-		s.gauge("releases_in_both_storages", "Number of releases with records in Secrets and in ConfigMaps, of which the Secrets are shown.", nil,
-			func(c counts) int { return c.shadowed }),
-	}
-	for _, status := range release.Statuses() {
-		all = append(all, s.gauge("releases", "Number of releases by status of the newest revision.",
-			prometheus.Labels{"status": string(status)},
-			func(c counts) int { return c.statuses[status] }))
-	}
-	return all
-}
-
-func (s *Store) gauge(name, help string, labels prometheus.Labels, value func(counts) int) prometheus.Collector {
-	opts := prometheus.GaugeOpts{Name: prefix + name, Help: help, ConstLabels: labels}
-	return prometheus.NewGaugeFunc(opts, func() float64 {
+// Collector returns the counts over all releases, which are consistent with
+// each other in each scrape.
+func (s *Store) Collector() prometheus.Collector {
+	releases := prometheus.NewDesc("helm_state_metrics_releases", "Number of releases by status of the newest revision.", []string{"status"}, nil)
+	tracked := prometheus.NewDesc("helm_state_metrics_revisions_tracked", "Number of revisions whose metadata is tracked.", nil, nil)
+	pending := prometheus.NewDesc("helm_state_metrics_payloads_pending", "Number of releases whose newest revision's payload is still to be read.", nil, nil)
+	shadowed := prometheus.NewDesc("helm_state_metrics_releases_in_both_storages", "Number of releases with records in Secrets and in ConfigMaps, of which the Secrets are shown.", nil, nil)
+	return prometheus.CollectorFunc(func(to chan<- prometheus.Metric) {
 		s.mu.Lock()
-		defer s.mu.Unlock()
-		return float64(value(s.counts))
+		counts := s.counts
+		counts.statuses = maps.Clone(counts.statuses)
+		s.mu.Unlock()
+		send := func(desc *prometheus.Desc, n int, labels ...string) {
+			to <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(n), labels...)
+		}
+		for _, status := range release.Statuses() {
+			send(releases, counts.statuses[status], string(status))
+		}
+		send(tracked, counts.tracked)
+		send(pending, counts.pending)
+		send(shadowed, counts.shadowed)
 	})
 }

@@ -3,7 +3,6 @@ package metrics_test
 import (
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -15,9 +14,7 @@ import (
 func TestCountsFollowEveryChange(t *testing.T) {
 	_, store := handler(t, metrics.Options{}, releases())
 	registry := prometheus.NewPedanticRegistry()
-	for _, c := range store.Collectors() {
-		registry.MustRegister(c)
-	}
+	registry.MustRegister(store.Collector())
 	foo := releases()[0]
 	both := *foo
 	both.Newest, both.Shadowed, both.Payload = &release.Revision{Status: release.Deployed}, 3, nil
@@ -48,41 +45,5 @@ helm_state_metrics_revisions_tracked 9
 `
 	if err := testutil.GatherAndCompare(registry, strings.NewReader(want)); err != nil {
 		t.Error(err)
-	}
-}
-
-func TestTelemetryStartsAtZeroAndIsClean(t *testing.T) {
-	registry := prometheus.NewPedanticRegistry()
-	telemetry, err := metrics.NewTelemetry(registry, metrics.Words{
-		Storages: []release.Storage{release.Secrets}, EventTypes: []string{"add"}, WatchErrors: []string{"forbidden"},
-		FetchResults: []string{"ok"}, DecodeReasons: []string{"gzip"}, MendedRecords: []string{"name"}, SkippedRecords: []string{"not_a_record"},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	telemetry.RecordFlawed("not_a_record")
-	telemetry.PayloadDecoded("", time.Millisecond)
-	want := `
-# HELP helm_state_metrics_decode_errors_total Payloads that could not be decoded.
-# TYPE helm_state_metrics_decode_errors_total counter
-helm_state_metrics_decode_errors_total{reason="gzip"} 0
-# HELP helm_state_metrics_records_mended_total Records seen whose label was missing or odd, so that the object's name was used.
-# TYPE helm_state_metrics_records_mended_total counter
-helm_state_metrics_records_mended_total{label="name"} 0
-# HELP helm_state_metrics_records_skipped_total Records seen that are of no use and are not shown.
-# TYPE helm_state_metrics_records_skipped_total counter
-helm_state_metrics_records_skipped_total{reason="not_a_record"} 1
-# HELP helm_state_metrics_watch_events_total Watch events received, the initial list included.
-# TYPE helm_state_metrics_watch_events_total counter
-helm_state_metrics_watch_events_total{storage="secrets",type="add"} 0
-`
-	if err := testutil.GatherAndCompare(registry, strings.NewReader(want),
-		"helm_state_metrics_decode_errors_total", "helm_state_metrics_records_mended_total",
-		"helm_state_metrics_records_skipped_total", "helm_state_metrics_watch_events_total"); err != nil {
-		t.Error(err)
-	}
-	problems, err := testutil.GatherAndLint(registry)
-	if err != nil || len(problems) > 0 {
-		t.Errorf("lint: %v %v", problems, err)
 	}
 }

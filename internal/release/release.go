@@ -143,7 +143,7 @@ type Payload struct {
 	Read            time.Time
 	ResourceVersion uint64
 	// Problem is the reason why the payload could not be decoded, empty if it
-	// could. It is one of the reasons of package decode.
+	// could: one of the reasons of package decode, or no_payload.
 	Problem string
 }
 
@@ -153,16 +153,23 @@ func (r *Release) Outdated() bool {
 	return r.Payload != nil && r.Payload.ResourceVersion < r.Newest.ResourceVersion
 }
 
-// Chart returns the chart of the newest revision, false if no payload of it
-// has told yet. A chart without metadata is MISSING, as in Helm's own tables.
-func (r *Release) Chart() (Chart, bool) {
+// Head returns the head of the newest revision, false until its payload has been
+// decoded.
+func (r *Release) Head() (Head, bool) {
 	if r.Payload == nil || r.Payload.Problem != "" {
-		return Chart{}, false
+		return Head{}, false
 	}
-	if chart := r.Payload.Head.Chart; chart != (Chart{}) {
-		return chart, true
+	return r.Payload.Head, true
+}
+
+// Chart returns the chart of the newest revision, false until its payload has
+// been decoded. A chart without metadata is MISSING, as in Helm's own tables.
+func (r *Release) Chart() (Chart, bool) {
+	head, ok := r.Head()
+	if ok && head.Chart == (Chart{}) {
+		return Chart{Name: missing, Version: missing, AppVersion: missing}, true
 	}
-	return Chart{Name: missing, Version: missing, AppVersion: missing}, true
+	return head.Chart, ok
 }
 
 // missing stands for what a chart without metadata does not tell.

@@ -11,26 +11,24 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/wait"
-	"k8s.io/apimachinery/pkg/watch"
+	apiwatch "k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/metadata"
 )
 
-// client is the metadata client of one informer, which asks for one resource
-// in one namespace. It observes each LIST and WATCH, and repeats those that
-// fail for a reason that may pass.
+// client is the metadata client of one informer, for one resource in one
+// namespace. It observes each LIST and WATCH, and retries those that fail for a
+// reason that may pass.
 type client struct {
 	metadata.ResourceInterface
 	plainList bool   // lists are not streamed
 	notBefore string // a list must not be older than this resource version
 	retries   *retries
-	// observe is told the outcome of each request, and heard of each event.
-	observe func(verb string, err error)
-	heard   func()
-	// end ends the informer.
-	end    context.CancelFunc
-	relays *sync.WaitGroup
-	// cut is the time between two streamed lists that did not come to an end.
-	cut wait.Backoff
+	observe   func(verb string, err error) // called with the outcome of each request
+	heard     func()                       // called for each event
+	end       context.CancelFunc           // ends the informer
+	relays    *sync.WaitGroup
+	// incomplete is the time between two streamed lists that end early.
+	incomplete wait.Backoff
 }
 
 // Resource implements metadata.Interface.
@@ -39,21 +37,21 @@ func (c *client) Resource(schema.GroupVersionResource) metadata.Getter { return 
 // Namespace implements metadata.Getter.
 func (c *client) Namespace(string) metadata.ResourceInterface { return c }
 
-// IsWatchListSemanticsUnSupported is how client-go asks whether it can have the
-// list as the beginning of a watch.
+// IsWatchListSemanticsUnSupported tells client-go whether a watch can begin with
+// the list.
 func (c *client) IsWatchListSemanticsUnSupported() bool { return c.plainList }
 
 // List implements metadata.ResourceInterface. The reflector calls it only where
 // the server does not stream lists.
 func (c *client) List(ctx context.Context, o metav1.ListOptions) (*metav1.PartialObjectMetadataList, error) {
 	if o.ResourceVersion == "0" && c.notBefore != "" {
-		// Any version, as an informer asks for at its start, may be older than
-		// what an earlier informer saw. A page at a time would be read from etcd.
+		// An informer starts with any version, which may be older than what an
+		// earlier informer saw. Pages would be read from etcd.
 		o.ResourceVersion, o.Limit = c.notBefore, 0
 	}
 	var list *metav1.PartialObjectMetadataList
 	observe := func(err error) {
-		if err != nil { // else the watch that follows is what counts
+		if err != nil { // otherwise the watch that follows counts
 			c.observe("list", err)
 		}
 	}
@@ -64,26 +62,26 @@ func (c *client) List(ctx context.Context, o metav1.ListOptions) (*metav1.Partia
 	return list, err
 }
 
-// answerTimeout is how long a WATCH may take until the server answers: it does
-// so before the first event.
-const answerTimeout = 30 * time.Second
+// responseTimeout is how long the response to a WATCH may take to begin, which it
+// does before the first event.
+const responseTimeout = 30 * time.Second
 
 // Watch implements metadata.ResourceInterface.
-func (c *client) Watch(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+func (c *client) Watch(ctx context.Context, o metav1.ListOptions) (apiwatch.Interface, error) {
 	listing := o.SendInitialEvents != nil && *o.SendInitialEvents
 	observe := func(err error) {
-		// A watch that begins with a list is up when that is in. A server that
-		// cannot stream one rejects it, and is asked for a plain one then.
+		// A watch that begins with a list is up when the list is complete. A
+		// server that cannot stream lists rejects it, and gets a LIST instead.
 		if !listing || isRefused(err) || isUnavailable(err) {
 			c.observe("watch", err)
 		}
 	}
-	var w watch.Interface
+	var w apiwatch.Interface
 	var cancel context.CancelFunc
 	err := c.retries.do(ctx, observe, func() (err error) {
 		var attempt context.Context
 		attempt, cancel = context.WithCancel(ctx)
-		late := time.AfterFunc(answerTimeout, cancel)
+		late := time.AfterFunc(responseTimeout, cancel)
 		if w, err = c.ResourceInterface.Watch(attempt, o); err != nil {
 			cancel()
 		} else if !late.Stop() {
@@ -93,7 +91,7 @@ func (c *client) Watch(ctx context.Context, o metav1.ListOptions) (watch.Interfa
 		return err
 	})
 	if err != nil {
-		if w != nil { // it began as the informer ended
+		if w != nil { // it began when the informer ended
 			w.Stop()
 		}
 		if !listing {
@@ -102,8 +100,8 @@ func (c *client) Watch(ctx context.Context, o metav1.ListOptions) (watch.Interfa
 		return nil, err
 	}
 	c.heard()
-	events := make(chan watch.Event, 16)
-	relayed := watch.NewProxyWatcher(events)
+	events := make(chan apiwatch.Event, 16)
+	relayed := apiwatch.NewProxyWatcher(events)
 	c.relays.Go(func() {
 		defer close(events)
 		defer cancel()
@@ -114,10 +112,10 @@ func (c *client) Watch(ctx context.Context, o metav1.ListOptions) (watch.Interfa
 }
 
 // relay passes the events of a watch on until it ends or is stopped.
-func (c *client) relay(w watch.Interface, to chan<- watch.Event, stopped <-chan struct{}, listing bool) {
+func (c *client) relay(w apiwatch.Interface, to chan<- apiwatch.Event, stopped <-chan struct{}, listing bool) {
 	began, passed := time.Now(), 0
 	for {
-		var event watch.Event
+		var event apiwatch.Event
 		var open bool
 		select {
 		case event, open = <-w.ResultChan():
@@ -133,7 +131,7 @@ func (c *client) relay(w watch.Interface, to chan<- watch.Event, stopped <-chan 
 			return
 		}
 		switch {
-		case event.Type == watch.Error:
+		case event.Type == apiwatch.Error:
 			c.observe("watch", apierrors.FromObject(event.Object))
 			if !listing {
 				c.end()
@@ -154,25 +152,25 @@ func (c *client) relay(w watch.Interface, to chan<- watch.Event, stopped <-chan 
 	}
 }
 
-// minWatch is how long a watch lasts at least, from the end of its list. One
-// that lasted less than a second and told nothing is an error to the reflector,
-// which waits for up to a minute then, and lists anew.
+// minWatch is the least time that a watch takes, from the end of its list. One
+// that ends within a second without an event is an error to the reflector, which
+// then waits for up to a minute, and lists again.
 const minWatch = 1500 * time.Millisecond
 
-// ended observes how a watch ended, and returns for how long to keep that from
-// the reflector: the server ends each watch after some minutes, but not before
-// its list is in.
-func (c *client) ended(last watch.Event, lasted time.Duration, passed int, listing bool) time.Duration {
+// ended observes how a watch ended, and returns for how long to hide that from
+// the reflector. The server ends each watch after some minutes, but never before
+// its list is complete.
+func (c *client) ended(last apiwatch.Event, lasted time.Duration, passed int, listing bool) time.Duration {
 	early := listing || passed == 0 && lasted < minWatch
 	switch {
-	case last.Type == watch.Error:
+	case last.Type == apiwatch.Error:
 		c.observe("watch", apierrors.FromObject(last.Object))
 	case early:
 		c.observe("watch", fmt.Errorf("%w after %s", errEndedEarly, lasted.Round(time.Millisecond)))
 	}
 	switch {
-	case listing: // the reflector would ask for it again at once
-		return c.cut.Step()
+	case listing: // the reflector would try again at once
+		return c.incomplete.Step()
 	case early:
 		return minWatch - lasted
 	}
@@ -181,17 +179,17 @@ func (c *client) ended(last watch.Event, lasted time.Duration, passed int, listi
 
 var errEndedEarly = errors.New("the server ended it")
 
-// isConnectionLost reports whether an event is client-go's own, which says that
-// it cannot read the stream any more. The reflector would list anew; but the
-// watch can be resumed.
-func isConnectionLost(e watch.Event) bool {
-	return e.Type == watch.Error && apierrors.HasStatusCause(apierrors.FromObject(e.Object), "ClientWatchDecoding")
+// isConnectionLost reports whether an event is client-go's own, for a stream that
+// it cannot read any more. The reflector would list again, but the watch can be
+// resumed.
+func isConnectionLost(e apiwatch.Event) bool {
+	return e.Type == apiwatch.Error && apierrors.HasStatusCause(apierrors.FromObject(e.Object), "ClientWatchDecoding")
 }
 
 // endsList reports whether an event is the last one of a streamed list.
-func endsList(e watch.Event) bool {
+func endsList(e apiwatch.Event) bool {
 	m, ok := e.Object.(*metav1.PartialObjectMetadata)
-	return ok && e.Type == watch.Bookmark && m.Annotations[metav1.InitialEventsAnnotationKey] == "true"
+	return ok && e.Type == apiwatch.Bookmark && m.Annotations[metav1.InitialEventsAnnotationKey] == "true"
 }
 
 // The reasons of a failed LIST or WATCH.
@@ -203,11 +201,6 @@ const (
 	reasonUnavailable  = "unavailable"
 	reasonOther        = "other"
 )
-
-// ErrorReasons returns every reason that Telemetry.WatchFailed may see.
-func ErrorReasons() []string {
-	return []string{reasonForbidden, reasonUnauthorized, reasonExpired, reasonThrottled, reasonUnavailable, reasonOther}
-}
 
 // watchErrorReason returns "" for nil.
 func watchErrorReason(err error) string {

@@ -51,19 +51,14 @@ func fed(b *testing.B, n int) (*Watcher, cache.Store, http.Handler) {
 		b.Fatal(err)
 	}
 	sink := metrics.NewStore(families, true)
-	telemetry, err := metrics.NewTelemetry(prometheus.NewRegistry(), metrics.Words{})
-	if err != nil {
-		b.Fatal(err)
-	}
 	meta, core, err := Clients(&rest.Config{Host: "http://cluster.invalid"})
 	if err != nil {
 		b.Fatal(err)
 	}
 	w := New(Config{
 		Metadata: meta, Core: core, Storages: []release.Storage{release.Secrets}, FetchConcurrency: 1,
-		Sink: sink, Telemetry: telemetry, Logger: slog.New(slog.DiscardHandler),
+		Sink: sink, Registerer: prometheus.NewRegistry(), Logger: slog.New(slog.DiscardHandler),
 	})
-	w.fetcher.queue.ShutDown() // nobody works on it here, so it must not fill
 	store := cache.NewStore(cache.DeletionHandlingMetaNamespaceKeyFunc)
 	transform, handler := toRecords(release.Secrets, nil), &handler{source: w.sources[0], live: true}
 	for i := range n {
@@ -78,7 +73,7 @@ func fed(b *testing.B, n int) (*Watcher, cache.Store, http.Handler) {
 		r := recordOf(obj)
 		w.setPayload(r.key(), &r.revision, payloadOf(i))
 	}
-	w.setSynced()
+	w.setSynced().ShutDown() // nothing reads from it
 	return w, store, metrics.NewHandler(sink, prometheus.NewRegistry())
 }
 

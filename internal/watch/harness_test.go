@@ -14,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -177,7 +178,8 @@ type watching struct {
 	releases map[string]*release.Release // by name; guarded by mu
 	synced   int                         // guarded by mu
 	sets     int                         // guarded by mu; how often Set was called
-	counts   map[string]int              // of telemetry; guarded by mu
+
+	registry *prometheus.Registry
 }
 
 // start runs a watcher in the bubble of a synctest; it ends with the test.
@@ -187,11 +189,11 @@ func (c *cluster) start(change ...func(*watch.Config)) *watching {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	w := &watching{releases: make(map[string]*release.Release), counts: make(map[string]int)}
+	w := &watching{releases: make(map[string]*release.Release), registry: prometheus.NewPedanticRegistry()}
 	cfg := watch.Config{
 		Metadata: c.metadata, Core: core,
 		Storages: []release.Storage{release.Secrets}, FetchConcurrency: 2,
-		Sink: w, Telemetry: w, Logger: slog.New(slog.DiscardHandler),
+		Sink: w, Registerer: w.registry, Logger: slog.New(slog.DiscardHandler),
 	}
 	for _, f := range change {
 		f(&cfg)
@@ -237,25 +239,42 @@ func (w *watching) times() int {
 	return w.sets
 }
 
-func (w *watching) counted(what string) int {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.counts[what]
+// metric returns the value of a series, such as name{label="value"}.
+func (w *watching) metric(series string) float64 {
+	families, err := w.registry.Gather()
+	if err != nil {
+		panic(err)
+	}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			var labels []string
+			for _, l := range m.GetLabel() {
+				labels = append(labels, fmt.Sprintf("%s=%q", l.GetName(), l.GetValue()))
+			}
+			if f.GetName()+"{"+strings.Join(labels, ",")+"}" == series {
+				return m.GetCounter().GetValue() + m.GetGauge().GetValue()
+			}
+		}
+	}
+	panic("there is no " + series)
 }
 
-// expect compares how often telemetry was told something.
-func (w *watching) expect(t *testing.T, what string, want int) {
+// expect compares the value of a series.
+func (w *watching) expect(t *testing.T, series string, want float64) {
 	t.Helper()
-	if got := w.counted(what); got != want {
-		t.Errorf("%s: %d times, want %d", what, got, want)
+	if got := w.metric(series); got != want {
+		t.Errorf("%s is %v, want %v", series, got, want)
 	}
 }
 
-func (w *watching) count(what string) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.counts[what]++
-}
+const (
+	watchUp        = `helm_state_metrics_watch_up{namespace="",storage="secrets"}`
+	lastEvent      = `helm_state_metrics_watch_last_event_timestamp_seconds{namespace="",storage="secrets"}`
+	watchExpired   = `helm_state_metrics_watch_errors_total{reason="expired",storage="secrets"}`
+	watchForbidden = `helm_state_metrics_watch_errors_total{reason="forbidden",storage="secrets"}`
+	fetchErrors    = `helm_state_metrics_payload_fetches_total{result="error"}`
+	notJSON        = `helm_state_metrics_decode_errors_total{reason="json"}`
+)
 
 func (w *watching) Set(r *release.Release) {
 	w.mu.Lock()
@@ -275,16 +294,6 @@ func (w *watching) Synced() {
 	defer w.mu.Unlock()
 	w.synced++
 }
-
-func (w *watching) WatchEvent(_ release.Storage, eventType string) { w.count(eventType) }
-func (w *watching) WatchAlive(_ release.Storage, _ string, alive bool) {
-	w.count(fmt.Sprintf("alive=%v", alive))
-}
-func (w *watching) WatchHeard(release.Storage, string)                   { w.count("heard") }
-func (w *watching) WatchFailed(_ release.Storage, reason string)         { w.count("watch " + reason) }
-func (w *watching) RecordFlawed(flaw string)                             { w.count(flaw) }
-func (w *watching) PayloadFetched(result string, _ int, _ time.Duration) { w.count("fetch " + result) }
-func (w *watching) PayloadDecoded(reason string, _ time.Duration)        { w.count("decode " + reason) }
 
 // advance moves the clock of the synctest on and lets what is due happen.
 func advance(by time.Duration) {

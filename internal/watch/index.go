@@ -9,14 +9,14 @@ import (
 	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
 )
 
-// index knows every stored revision of every release and derives from them
-// what is shown. It is pure: no locks, no I/O. The zero value is not usable.
+// index has every stored revision of every release, and derives what is shown. It
+// has no lock and does no I/O. The zero value is not usable.
 type index struct {
 	entries map[release.Key]*entry
 }
 
-// entry is one release: its stored revisions, best first (see better), and
-// the value last made of them.
+// entry is one release: its stored revisions, the shown one first (see better),
+// and the value last made of them.
 type entry struct {
 	revisions []revision
 	shown     *release.Release
@@ -41,10 +41,9 @@ func (x *index) Get(key release.Key) *release.Release {
 }
 
 // Insert adds a revision, or replaces the one with the same UID, and reports
-// whether the release as shown changed. What the payload of a replaced
-// revision told is kept, since Helm fixes it when it creates the record; only
-// a payload that could not be decoded is forgotten when the record is
-// written again.
+// whether the release as shown changed. The payload of a replaced revision is
+// kept, since its chart never changes; a payload that could not be decoded is
+// dropped when the record is written again.
 func (x *index) Insert(key release.Key, rev *release.Revision) bool {
 	e := x.entries[key]
 	if e == nil {
@@ -64,7 +63,7 @@ func (x *index) Insert(key release.Key, rev *release.Revision) bool {
 	return e.refresh(key)
 }
 
-// Remove forgets a revision and reports whether the release as shown changed.
+// Remove removes a revision and reports whether the release as shown changed.
 // The release is gone when its last revision is.
 func (x *index) Remove(key release.Key, uid release.UID) bool {
 	e := x.entries[key]
@@ -83,8 +82,8 @@ func (x *index) Remove(key release.Key, uid release.UID) bool {
 	return e.refresh(key)
 }
 
-// Retain forgets the revisions of a storage in a namespace ("" for all) that
-// keep does not want, and returns the releases that changed as shown.
+// Retain removes the revisions of a storage in a namespace ("" for all) for which
+// keep returns false, and returns the releases that changed as shown.
 func (x *index) Retain(storage release.Storage, namespace string, keep func(release.Key, release.UID) bool) []release.Key {
 	var changed []release.Key
 	for key, e := range x.entries {
@@ -108,8 +107,8 @@ func (x *index) Retain(storage release.Storage, namespace string, keep func(rele
 	return changed
 }
 
-// SetPayload records what the payload of a revision told and reports whether
-// the release as shown changed. It does nothing if the revision is no longer
+// SetPayload sets the payload of a revision and reports whether the release as
+// shown changed. It does nothing if the revision is no longer
 // stored, or was written again while an undecodable payload was read.
 func (x *index) SetPayload(key release.Key, read *release.Revision, p release.Payload) bool {
 	e := x.entries[key]
@@ -129,8 +128,8 @@ func (e *entry) find(uid release.UID) int {
 	return slices.IndexFunc(e.revisions, func(r revision) bool { return r.UID == uid })
 }
 
-// refresh makes the shown value anew and reports whether it differs from the
-// last one, which stays as it is: it may be shared.
+// refresh makes a new shown value, and reports whether it differs from the last
+// one, which is shared and stays as it is.
 func (e *entry) refresh(key release.Key) bool {
 	newest := e.revisions[0]
 	made := release.Release{Key: key, Newest: newest.Revision, Payload: newest.payload}
@@ -151,7 +150,7 @@ func (e *entry) refresh(key release.Key) bool {
 	return true
 }
 
-// better orders revisions by what is shown first: Secrets before ConfigMaps,
+// better orders revisions, the one to show first: Secrets before ConfigMaps,
 // then the highest number. Numbers are unique within a storage unless labels
 // were edited by hand; then the record created last wins, and the UID makes
 // the order total.

@@ -26,45 +26,42 @@ const (
 	versionInfix = ".v"
 )
 
-// flaw is what is odd about a record: a label that had to be derived from the
-// object's name, or the reason why the record is skipped.
-type flaw uint8
+// deviation is how a record differs from what Helm writes.
+type deviation uint8
 
-// The flaws of a record, which can be combined.
+// The deviations of a record, which can be combined.
 const (
-	noNameLabel flaw = 1 << iota
-	noVersionLabel
-	notARecord
+	noNameLabel    deviation = 1 << iota // the name comes from the object's name
+	noVersionLabel                       // the number does
+	notARecord                           // neither says: the record is skipped
 )
 
-// labels returns the flaw as label values of Telemetry.RecordFlawed.
-func (f flaw) labels() []string {
-	var set []string
-	for i, label := range []string{"name", "version", "not_a_record"} {
-		if f&(1<<i) != 0 {
-			set = append(set, label)
-		}
+// skippedReason is the label value of records that are skipped.
+const skippedReason = "not_a_record"
+
+// names returns the labels that are missing or invalid.
+func (d deviation) names() []string {
+	var names []string
+	if d&noNameLabel != 0 {
+		names = append(names, nameLabel)
 	}
-	return set
+	if d&noVersionLabel != 0 {
+		names = append(names, versionLabel)
+	}
+	return names
 }
 
-// Flaws returns every value that Telemetry.RecordFlawed may see for records
-// whose labels are derived, then those for records that are skipped.
-func Flaws() (derived, skipped []string) {
-	return (noNameLabel | noVersionLabel).labels(), notARecord.labels()
-}
-
-// record is one stored revision, read from the metadata of its object. It is
-// what the informers store, a tenth of the size of the object: the index, the
-// store and the pages share its revision.
+// record is one stored revision, read from the metadata of its object. The
+// informers store it in place of the object, which is ten times as large. Its
+// revision is shared with the index, the metrics and the pages.
 type record struct {
 	// ObjectMeta is empty, and the same one in all records: client-go asks a
 	// stored object for no more than the methods below.
 	*metav1.ObjectMeta
 	// release is shared by all revisions of a release.
-	release  unique.Handle[release.Key]
-	revision release.Revision
-	flaws    flaw
+	release   unique.Handle[release.Key]
+	revision  release.Revision
+	deviation deviation
 }
 
 func (r *record) key() release.Key { return r.release.Value() }
@@ -76,12 +73,13 @@ func (r *record) GetResourceVersion() string {
 	return strconv.FormatUint(r.revision.ResourceVersion, 10)
 }
 
-// usable reports whether the record names a release and a revision.
-func (r *record) usable() bool { return r.flaws&notARecord == 0 }
+// usable reports whether there is a record, and it names a release and a
+// revision.
+func (r *record) usable() bool { return r != nil && r.deviation&notARecord == 0 }
 
-// parseRecord reads an object's metadata. Release names may hold dots, so the
-// labels are the truth; the object's name is asked only where they are missing
-// or make no sense.
+// parseRecord reads an object's metadata. It goes by the labels, since release
+// names may hold dots, and by the object's name only where a label is missing or
+// invalid.
 func parseRecord(storage release.Storage, obj *metav1.PartialObjectMetadata, keepLabels []string) *record {
 	r := &record{revision: release.Revision{
 		UID:             release.ParseUID(string(obj.UID)),
@@ -95,17 +93,17 @@ func parseRecord(storage release.Storage, obj *metav1.PartialObjectMetadata, kee
 	nameInObject, numberInObject, named := splitObjectName(obj.Name)
 	name, number := obj.Labels[nameLabel], 0
 	if name == "" {
-		r.flaws |= noNameLabel
+		r.deviation |= noNameLabel
 		name = nameInObject
 	}
 	var ok bool
 	if number, ok = parseNumber(obj.Labels[versionLabel]); !ok {
-		r.flaws |= noVersionLabel
+		r.deviation |= noVersionLabel
 		number = numberInObject
 	}
-	// ConfigMaps have no type to select by: anybody may label one owner=helm.
+	// ConfigMaps have no type to select by, and anybody may label one owner=helm.
 	if name == "" || number == 0 || storage == release.ConfigMaps && !named {
-		r.flaws = notARecord
+		r.deviation = notARecord
 	}
 	r.release = unique.Make(release.Key{Namespace: obj.Namespace, Name: name})
 	r.revision.Number = number
@@ -138,16 +136,16 @@ func parseNumber(s string) (int, bool) {
 	return int(n), err == nil && n > 0
 }
 
-// parseResourceVersion returns 0 for a version that is no number. Kubernetes
-// promises one, see "Resource versions" in the reference of its API.
+// parseResourceVersion returns 0 if the version is not a number. Kubernetes
+// promises that it is, see "Resource versions" in the reference of its API.
 func parseResourceVersion(s string) uint64 {
 	version, _ := strconv.ParseUint(s, 10, 64)
 	return version
 }
 
-// parseStatus maps a missing label, or a word that Helm does not know, to
-// Unknown, which is how Helm itself calls that. It returns the constant, so
-// that the label's own string is not kept.
+// parseStatus returns Unknown, as Helm does, for a missing label and for a
+// status that Helm does not know. It returns the constant, so that the label's
+// own string is not kept in memory.
 func parseStatus(s string) release.Status {
 	for _, status := range release.Statuses() {
 		if s == string(status) {

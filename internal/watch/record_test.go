@@ -12,13 +12,13 @@ import (
 
 func TestParseRecord(t *testing.T) {
 	for name, tc := range map[string]struct {
-		object  string
-		storage release.Storage
-		labels  map[string]string
-		want    release.Key
-		number  int
-		status  release.Status
-		flaws   flaw
+		object   string
+		storage  release.Storage
+		labels   map[string]string
+		want     release.Key
+		number   int
+		status   release.Status
+		deviates deviation
 	}{
 		"labels are the truth": {
 			object: "sh.helm.release.v1.a.v1", labels: map[string]string{"name": "my.app", "version": "12", "status": "failed"},
@@ -27,17 +27,17 @@ func TestParseRecord(t *testing.T) {
 		"a missing name is taken from the object, dots included": {
 			object: "sh.helm.release.v1.my.v2.app.v12", labels: map[string]string{"version": "12", "status": "deployed"},
 			want: release.Key{Namespace: "ns", Name: "my.v2.app"}, number: 12, status: release.Deployed,
-			flaws: noNameLabel,
+			deviates: noNameLabel,
 		},
 		"a version that is no number is taken from the object": {
 			object: "sh.helm.release.v1.a.v3", labels: map[string]string{"name": "a", "version": "latest"},
 			want: release.Key{Namespace: "ns", Name: "a"}, number: 3, status: release.Unknown,
-			flaws: noVersionLabel,
+			deviates: noVersionLabel,
 		},
 		"a version too large for any number is taken from the object": {
 			object: "sh.helm.release.v1.a.v3", labels: map[string]string{"name": "a", "version": "99999999999999999999"},
 			want: release.Key{Namespace: "ns", Name: "a"}, number: 3, status: release.Unknown,
-			flaws: noVersionLabel,
+			deviates: noVersionLabel,
 		},
 		"a status that Helm does not know is unknown": {
 			object: "sh.helm.release.v1.a.v1", labels: map[string]string{"name": "a", "version": "1", "status": "fine"},
@@ -45,15 +45,15 @@ func TestParseRecord(t *testing.T) {
 		},
 		"neither label nor object tells a number": {
 			object: "mine", labels: map[string]string{"name": "a"},
-			flaws: notARecord,
+			deviates: notARecord,
 		},
 		"an object name with nothing between prefix and number tells no release": {
-			object: "sh.helm.release.v1..v1",
-			flaws:  notARecord,
+			object:   "sh.helm.release.v1..v1",
+			deviates: notARecord,
 		},
 		"a ConfigMap that is not called like a record is none": {
 			object: "settings", storage: release.ConfigMaps, labels: map[string]string{"name": "a", "version": "1"},
-			flaws: notARecord,
+			deviates: notARecord,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -63,8 +63,8 @@ func TestParseRecord(t *testing.T) {
 			}
 			obj := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: tc.object, Labels: tc.labels}}
 			got := parseRecord(storage, obj, nil)
-			if got.flaws != tc.flaws {
-				t.Errorf("flaws %v, want %v", got.flaws.labels(), tc.flaws.labels())
+			if got.deviation != tc.deviates {
+				t.Errorf("deviation %v, want %v", got.deviation, tc.deviates)
 			}
 			if got.GetName() != tc.object || got.GetNamespace() != "ns" {
 				t.Errorf("stored as %s/%s", got.GetNamespace(), got.GetName())

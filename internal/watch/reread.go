@@ -13,21 +13,21 @@ import (
 )
 
 const (
-	// rereadsPerSecond bounds the GETs that people cause.
+	// rereadsPerSecond bounds the GETs that viewers of pages cause.
 	rereadsPerSecond = 5
-	// rereadTimeout is how long a person waits for one.
+	// rereadTimeout is how long a viewer waits for one.
 	rereadTimeout = 3 * time.Second
 )
 
-// rereads decides whether a payload is read again because somebody looks at
-// its release: Helm creates a record when an operation begins, and writes its
+// rereads decides whether a payload is read again because somebody views its
+// release: Helm creates a record when an operation begins, and writes the
 // outcome into it at the end.
 type rereads struct {
 	flights singleflight.Group
 	limiter *rate.Limiter
 
 	mu   sync.Mutex
-	last map[release.Key]uint64 // guarded by mu; the resource version that was read last, or tried
+	last map[release.Key]uint64 // guarded by mu; the resource version that was read, or tried, last
 }
 
 func newRereads() *rereads {
@@ -37,9 +37,9 @@ func newRereads() *rereads {
 	}
 }
 
-// due reports whether this resource version has not been tried yet and may be,
-// and notes that it is.
-func (r *rereads) due(key release.Key, version uint64) bool {
+// start reports whether this resource version may be read now, and has not been
+// tried before.
+func (r *rereads) start(key release.Key, version uint64) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.last[key] == version || !r.limiter.Allow() {
@@ -55,40 +55,37 @@ func (r *rereads) forget(key release.Key) {
 	delete(r.last, key)
 }
 
-// refresh reads the payload of a release once more if its record was written
-// since it was read. Whoever asks meanwhile for the same release waits for the
-// same GET.
-func (w *Watcher) refresh(ctx context.Context, key release.Key) {
+// reread reads the payload of a release again if its record was written since.
+// Whoever asks for the same release meanwhile waits for the same GET.
+func (w *Watcher) reread(ctx context.Context, key release.Key) {
 	if w.fetcher == nil || w.outdated(key) == nil {
 		return
 	}
 	_, _, _ = w.fetcher.rereads.flights.Do(key.String(), func() (any, error) {
 		rev := w.outdated(key)
-		if rev == nil || !w.fetcher.rereads.due(key, rev.ResourceVersion) {
+		if rev == nil || !w.fetcher.rereads.start(key, rev.ResourceVersion) {
 			return nil, nil
 		}
-		// If the one who asked first goes away, the others still wait.
+		// If the first viewer goes away, the others still wait.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rereadTimeout)
 		defer cancel()
-		payload, err := w.fetcher.get(ctx, newReader(), key, rev)
+		payload, err := w.fetcher.get(ctx, key, rev)
+		if isUnavailable(err) {
+			w.fetcher.rereads.forget(key)
+		}
 		if payload.Problem != "" {
 			err = fmt.Errorf("the payload cannot be decoded any more: %s", payload.Problem)
 		}
-		if err != nil { // what the first read told stays true
-			w.fetcher.fail(key, err)
-			if isUnavailable(err) {
-				w.fetcher.rereads.forget(key)
-			}
-			return nil, nil
+		w.fetcher.setFailure(key, err)
+		if err == nil { // otherwise the earlier values stay true
+			w.setPayload(key, rev, payload)
 		}
-		w.fetcher.forgive(key)
-		w.setPayload(key, rev, payload)
 		return nil, nil
 	})
 }
 
 // outdated returns the newest revision of a release if its record was written
-// since its payload was read, else nil.
+// since its payload was read, otherwise nil.
 func (w *Watcher) outdated(key release.Key) *release.Revision {
 	w.mu.Lock()
 	defer w.mu.Unlock()

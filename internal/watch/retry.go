@@ -16,7 +16,7 @@ import (
 
 const (
 	// concurrentRequests bounds how many LISTs and WATCHes of all sources wait
-	// for an answer at once. Each of more would open a connection of its own.
+	// for a response at once. Each more would open a connection of its own.
 	concurrentRequests = 8
 	// probesPerSecond bounds them while the API server is away, and
 	// refusalsPerSecond those that have been refused more than once.
@@ -30,17 +30,16 @@ func awayBackoff() wait.Backoff {
 	return wait.Backoff{Duration: 100 * time.Millisecond, Cap: 1500 * time.Millisecond, Factor: 2, Jitter: 0.5, Steps: 8}
 }
 
-// refusedBackoff is the same for one that somebody has to allow, or that the
-// server is too busy for.
+// refusedBackoff is the same for a request that somebody has to allow, or that
+// the server is too busy for.
 func refusedBackoff() wait.Backoff {
 	return wait.Backoff{Duration: time.Second, Cap: 4 * time.Second, Factor: 2, Jitter: 0.2, Steps: 8}
 }
 
-// retries decides when the requests of all sources are made, so that they do
-// not come in step: not at the start, and not after an outage, at whose end
-// each namespace is watched again.
+// retries decides when the requests of all sources are made, so that they are
+// spread out: at the start, and after an outage, when every watch begins again.
 type retries struct {
-	requests chan struct{} // one for each that waits for an answer
+	requests chan struct{} // one for each that waits for a response
 	probes   *rate.Limiter
 	refusals *rate.Limiter
 	log      *slog.Logger
@@ -58,20 +57,20 @@ func newRetries(log *slog.Logger) *retries {
 	}
 }
 
-// errAway is what keeps a request from being made at all.
+// errAway is why a request is not made at all.
 var errAway = errors.New("the API server does not answer")
 
 // do makes a request until it succeeds, the server rejects it for good, or the
-// context ends, and returns the last error. Each outcome is observed, and
-// errAway if there is none for now. The reflector of client-go would wait for
-// up to a minute between two attempts, and list anew.
+// context ends, and returns the last error. It calls observe with each outcome,
+// and with errAway if the request cannot be made for now. The reflector of
+// client-go would wait for up to a minute between two attempts, and list again.
 func (r *retries) do(ctx context.Context, observe func(error), request func() error) error {
 	away, busy, refused := awayBackoff(), refusedBackoff(), refusedBackoff()
 	observed := false
 	for refusals := 0; ctx.Err() == nil; {
 		probe := false
 		if back := r.outage(); back != nil {
-			if !observed { // else it is known why
+			if !observed { // otherwise the cause has been observed
 				observe(errAway)
 				observed = true
 			}
@@ -91,7 +90,7 @@ func (r *retries) do(ctx context.Context, observe func(error), request func() er
 			}
 		case apierrors.IsTooManyRequests(err):
 			sleep(ctx, max(busy.Step(), suggestedDelay(err)))
-		case isAway(err): // the next turn waits
+		case isAway(err): // the next turn pauses
 		case isUnavailable(err):
 			sleep(ctx, away.Step())
 		default:
@@ -101,8 +100,8 @@ func (r *retries) do(ctx context.Context, observe func(error), request func() er
 	return ctx.Err()
 }
 
-// attempt makes a request when it is its turn, unless the API server turns out
-// to be away while it waits for that.
+// attempt makes a request when one of the places is free, unless the API server
+// turns out to be away meanwhile.
 func (r *retries) attempt(ctx context.Context, probe bool, request func() error) (made bool, err error) {
 	select {
 	case r.requests <- struct{}{}:
@@ -114,13 +113,13 @@ func (r *retries) attempt(ctx context.Context, probe bool, request func() error)
 		return false, nil
 	}
 	if err = request(); ctx.Err() == nil {
-		r.outcome(err)
+		r.note(err)
 	}
 	return true, err
 }
 
-// pause waits until the delay has passed and a probe is allowed, which it
-// reports, the server is back, or the context ends.
+// pause waits until the server is back or the context ends, or until the delay
+// has passed and a probe is allowed, for which it returns true.
 func (r *retries) pause(ctx context.Context, delay time.Duration, back <-chan struct{}) (probe bool) {
 	ticker := time.NewTicker(delay)
 	defer ticker.Stop()
@@ -145,36 +144,38 @@ func sleep(ctx context.Context, delay time.Duration) {
 	}
 }
 
-// outcome notes whether the API server is away, and logs when that changes:
-// once for all sources.
-func (r *retries) outcome(err error) {
+// note records whether the API server is away, and logs changes: once for all
+// sources.
+func (r *retries) note(err error) {
 	away := isAway(err)
 	r.mu.Lock()
-	was := r.back
-	switch {
-	case away && was == nil:
+	before := r.back
+	if away && before == nil {
 		r.back = make(chan struct{})
-	case !away && was != nil:
-		close(was)
+	}
+	if !away && before != nil {
+		close(before)
 		r.back = nil
 	}
 	r.mu.Unlock()
 	switch {
-	case away && was == nil:
+	case away && before == nil:
 		r.log.Error("The API server does not answer, will keep trying", "err", err)
-	case !away && was != nil:
+	case !away && before != nil:
 		r.log.Info("The API server answers again")
 	}
 }
 
-// outage returns nil unless the API server is away, else what ends with that.
+// outage returns nil unless the API server is away, otherwise a channel that is
+// closed when it is back.
 func (r *retries) outage() <-chan struct{} {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.back
 }
 
-// isAway reports whether nobody answered, or a proxy in place of the server.
+// isAway reports whether there was no response, or one of a proxy in place of
+// the server.
 func isAway(err error) bool {
 	switch statusCode(err) {
 	case 0:
@@ -185,28 +186,23 @@ func isAway(err error) bool {
 	return false
 }
 
-// isRefused reports whether somebody has to grant a right, or a credential has
-// to be renewed, before a request can succeed.
+// isRefused reports whether somebody has to grant a right, or to renew a
+// credential, before a request can succeed.
 func isRefused(err error) bool { return apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) }
 
 // isUnavailable reports whether a request failed for a reason that passes by
-// itself: there was no answer, or the server is overloaded or not ready.
+// itself: there was no response, or the server is overloaded or not ready. A
+// resource version that the server does not know, as after a restore of its
+// data, does not pass: client-go then asks for the latest version.
 func isUnavailable(err error) bool {
-	if err == nil || isTooNew(err) {
+	if err == nil || apierrors.HasStatusCause(err, metav1.CauseTypeResourceVersionTooLarge) {
 		return false
 	}
 	code := statusCode(err)
 	return code == 0 || code == http.StatusTooManyRequests || code >= http.StatusInternalServerError
 }
 
-// isTooNew reports whether the server does not know the resource version that
-// was asked for, as after a restore of its data; client-go then asks for the
-// latest one instead.
-func isTooNew(err error) bool {
-	return apierrors.HasStatusCause(err, metav1.CauseTypeResourceVersionTooLarge)
-}
-
-// statusCode returns the HTTP status of an error, 0 if there was no answer.
+// statusCode returns the HTTP status of an error, 0 if there was no response.
 func statusCode(err error) int {
 	var status apierrors.APIStatus
 	if errors.As(err, &status) {

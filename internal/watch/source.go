@@ -23,9 +23,9 @@ import (
 // secretType is the type of every Secret that Helm keeps a record in.
 const secretType = "helm.sh/release.v1"
 
-// source follows the records of one storage in one namespace, or in all of
-// them: first a list, which it delivers whole, then each event of a watch. It
-// also knows whether the watch is up.
+// source follows the records of one storage in one namespace, or in all: first a
+// list, which it delivers as a whole, then each event of a watch. It also knows
+// whether the watch is up.
 type source struct {
 	storage    release.Storage
 	namespace  string // "" for all
@@ -33,47 +33,46 @@ type source struct {
 	selectors  selectors
 	keepLabels []string
 	retries    *retries
-	telemetry  Telemetry
+	metrics    *telemetry
 	log        *slog.Logger
-	// apply takes in what happened, in order. The changes of a list come at
-	// once, with whole set: a record that is not among them is gone.
+	// apply receives the changes, in order. Those of a list come in one call, with
+	// whole set: a record that is not among them is gone.
 	apply func(s *source, changes []change, whole bool)
-	// moved is called when state has changed.
-	moved func()
+	// changed is called when state may have changed.
+	changed func()
 
 	mu    sync.Mutex
 	state sourceState // guarded by mu
 }
 
-// sourceState is how far a source is.
+// sourceState is the state of a source.
 type sourceState struct {
 	// listed says that a list has been delivered.
 	listed bool
-	// failure is why the watch is not up, nil if it is up, or if nothing has
-	// been tried yet; reason is its label value.
+	// failure is why the watch is down, nil if it is up or has not been tried
+	// yet; reason is its label value.
 	failure error
 	reason  string
-	// forbidden counts requests that were forbidden in a row.
+	// forbidden is how many requests in a row were forbidden.
 	forbidden int
 }
 
-// refused reports whether there is nothing to wait for. One answer is not
-// enough: an API server that has just started forbids what it is about to
-// allow.
-func (s sourceState) refused() bool { return s.forbidden > 1 }
+// isForbidden reports whether somebody has to grant a right first. One response
+// is not enough: an API server that has just started forbids what it is about
+// to allow.
+func (s sourceState) isForbidden() bool { return s.forbidden > 1 }
 
 // change is what happened to one record: what it was and what it is now,
 // either of which may be nil.
 type change struct{ was, is *record }
 
-// selectors are the server's share of the work: what they leave out never
-// crosses the network. They leave out nothing that can change in the life of a
-// record, since the server tells when a record begins to be left out, and no
-// more after that.
+// selectors exclude objects at the server. They select by nothing that can change
+// in the life of a record: a record that is not selected any more makes no more
+// events.
 type selectors struct{ labels, fields string }
 
-// selectorsFor returns what to ask of the server for one storage. Metadata
-// carries no type, so only the server can tell Helm's Secrets from others'.
+// selectorsFor returns the selectors for a storage. Metadata has no type, so only
+// the server can select Helm's Secrets.
 func selectorsFor(storage release.Storage, denied []string) selectors {
 	var terms []fields.Selector
 	if storage == release.Secrets {
@@ -89,11 +88,10 @@ func (s selectors) apply(o *metav1.ListOptions) {
 	o.LabelSelector, o.FieldSelector = s.labels, s.fields
 }
 
-// run follows the records until the context ends. An informer lives as long as
-// its watch can be resumed; then another one starts over. The reflector of
-// client-go would list anew by itself, but it waits before it does, up to a
-// minute, and it delivers the list record by record, so that a release would
-// be seen with some of its revisions.
+// run follows the records until the context ends. When a watch cannot be resumed,
+// it starts a new informer. The reflector of client-go would list again by itself,
+// but up to a minute later, and it delivers a list record by record, so that a
+// release would be seen with some of its revisions.
 func (s *source) run(ctx context.Context) error {
 	version := ""
 	backoff := followBackoff()
@@ -114,8 +112,8 @@ func (s *source) run(ctx context.Context) error {
 	}
 }
 
-// followBackoff is the time between two informers; it begins anew after one
-// that lived for longer than followReset.
+// followBackoff is the time between two informers. It is reset by an informer
+// that runs for longer than followReset.
 func followBackoff() wait.Backoff {
 	return wait.Backoff{Duration: 10 * time.Millisecond, Cap: 30 * time.Second, Factor: 3, Jitter: 0.5, Steps: 10}
 }
@@ -123,8 +121,7 @@ func followBackoff() wait.Backoff {
 const followReset = 5 * time.Second
 
 // follow runs one informer until its watch cannot be resumed, or the context
-// ends. It returns the last resource version that it saw; what it lists is not
-// older than the given one.
+// ends. It lists no version older than notBefore, and returns the last one seen.
 func (s *source) follow(ctx context.Context, notBefore string) (version string, err error) {
 	ctx, end := context.WithCancel(ctx)
 	defer end()
@@ -132,27 +129,27 @@ func (s *source) follow(ctx context.Context, notBefore string) (version string, 
 	defer running.Wait()
 
 	c := &client{
-		ResourceInterface: s.client.Resource(resource(s.storage)).Namespace(s.namespace),
+		ResourceInterface: s.client.Resource(resourceOf(s.storage)).Namespace(s.namespace),
 		plainList:         watchlist.DoesClientNotSupportWatchListSemantics(s.client),
 		notBefore:         notBefore,
 		retries:           s.retries,
 		observe: func(verb string, err error) {
-			if ctx.Err() == nil { // else it failed because the informer ends
+			if ctx.Err() == nil { // otherwise it failed because the informer ends
 				s.observe(verb, err)
 			}
 		},
-		heard:  s.heard,
-		end:    end,
-		relays: &running,
-		cut:    wait.Backoff{Duration: minWatch, Cap: 30 * time.Second, Factor: 2, Jitter: 0.5, Steps: 8},
+		heard:      s.heard,
+		end:        end,
+		relays:     &running,
+		incomplete: wait.Backoff{Duration: minWatch, Cap: 30 * time.Second, Factor: 2, Jitter: 0.5, Steps: 8},
 	}
-	informer := metadatainformer.NewFilteredMetadataInformer(c, resource(s.storage), s.namespace, 0, nil, s.selectors.apply).Informer()
+	informer := metadatainformer.NewFilteredMetadataInformer(c, resourceOf(s.storage), s.namespace, 0, nil, s.selectors.apply).Informer()
 	if err := informer.SetTransform(toRecords(s.storage, s.keepLabels)); err != nil {
 		return "", fmt.Errorf("set transform: %w", err)
 	}
-	// What failed at the server has been observed by the client already.
+	// The client has observed what failed.
 	ignore := func(_ context.Context, _ *cache.Reflector, err error) {
-		s.log.Debug("The reflector starts over", "err", err)
+		s.log.Debug("Reflector starts over", "err", err)
 	}
 	if err := informer.SetWatchErrorHandlerWithContext(ignore); err != nil {
 		return "", fmt.Errorf("set watch error handler: %w", err)
@@ -173,14 +170,13 @@ func (s *source) follow(ctx context.Context, notBefore string) (version string, 
 	return informer.LastSyncResourceVersion(), nil
 }
 
-// handler takes what one informer tells. It implements
-// cache.ResourceEventHandler.
+// handler receives the events of one informer.
 type handler struct {
 	source *source
 
 	mu       sync.Mutex
 	live     bool     // guarded by mu; the list has been delivered
-	gathered []change // guarded by mu; what has come before that
+	gathered []change // guarded by mu; the changes before that
 }
 
 // OnAdd, OnUpdate and OnDelete implement cache.ResourceEventHandler.
@@ -188,7 +184,8 @@ func (h *handler) OnAdd(is any, _ bool) { h.take(eventAdd, change{is: recordOf(i
 func (h *handler) OnUpdate(was, is any) { h.take(eventUpdate, change{recordOf(was), recordOf(is)}) }
 func (h *handler) OnDelete(was any)     { h.take(eventDelete, change{was: recordOf(was)}) }
 
-// recordOf unwraps a tombstone: what a list found gone.
+// recordOf unwraps a tombstone, which stands for a record that a list does not
+// have any more.
 func recordOf(obj any) *record {
 	if gone, ok := obj.(cache.DeletedFinalStateUnknown); ok {
 		obj = gone.Obj
@@ -198,7 +195,8 @@ func recordOf(obj any) *record {
 }
 
 func (h *handler) take(event string, c change) {
-	h.source.telemetry.WatchEvent(h.source.storage, event)
+	h.source.metrics.events.WithLabelValues(string(h.source.storage), event).Inc()
+	h.source.report(c.is)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if !h.live {
@@ -208,7 +206,7 @@ func (h *handler) take(event string, c change) {
 	h.source.apply(h.source, []change{c}, false)
 }
 
-// listed delivers the list, and what has come since.
+// listed delivers the list, and what has changed since.
 func (h *handler) listed() {
 	h.mu.Lock()
 	h.source.apply(h.source, h.gathered, true)
@@ -217,28 +215,27 @@ func (h *handler) listed() {
 	h.source.set(func(state *sourceState) { state.listed = true })
 }
 
-// set changes the state.
-func (s *source) set(change func(*sourceState)) {
+// set updates the state.
+func (s *source) set(update func(*sourceState)) {
 	s.mu.Lock()
-	change(&s.state)
+	update(&s.state)
 	s.mu.Unlock()
-	s.moved()
+	s.changed()
 }
 
-// now returns the state.
 func (s *source) now() sourceState {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.state
 }
 
-// observe records the outcome of a request. It logs when the outcome changes,
-// not each time: a missing role fails the same way until it is there.
+// observe records the outcome of a request. It logs only changes: without a Role
+// every request fails the same way.
 func (s *source) observe(verb string, err error) {
 	reason := watchErrorReason(err)
 	if err != nil {
-		if !errors.Is(err, errAway) { // else there was no request
-			s.telemetry.WatchFailed(s.storage, reason)
+		if !errors.Is(err, errAway) { // otherwise there was no request
+			s.metrics.watchErrors.WithLabelValues(string(s.storage), reason).Inc()
 		}
 		err = fmt.Errorf("cannot %s %s %s: %w", verb, s.storage, s.where(), err)
 	}
@@ -252,7 +249,7 @@ func (s *source) observe(verb string, err error) {
 			state.forbidden = 0
 		}
 	})
-	s.telemetry.WatchAlive(s.storage, s.namespace, err == nil)
+	s.metrics.setWatchUp(s.storage, s.namespace, err == nil)
 	if reason == before.reason {
 		return
 	}
@@ -269,14 +266,16 @@ func (s *source) observe(verb string, err error) {
 	}
 }
 
-// passes reports whether what has this reason passes by itself, and concerns
-// all sources at once: an outage is logged once, by retries.
+// passes reports whether a failure passes by itself and concerns all sources at
+// once: retries logs an outage once.
 func passes(reason string) bool {
 	return reason == "" || reason == reasonUnavailable || reason == reasonThrottled || reason == reasonExpired
 }
 
-// heard notes that the watch has told something.
-func (s *source) heard() { s.telemetry.WatchHeard(s.storage, s.namespace) }
+// heard notes that the watch began or received an event.
+func (s *source) heard() {
+	s.metrics.lastEvent.WithLabelValues(s.namespace, string(s.storage)).SetToCurrentTime()
+}
 
 func (s *source) where() string {
 	if s.namespace == "" {
@@ -285,6 +284,20 @@ func (s *source) where() string {
 	return fmt.Sprintf("in namespace %q", s.namespace)
 }
 
-func resource(storage release.Storage) schema.GroupVersionResource {
+func resourceOf(storage release.Storage) schema.GroupVersionResource {
 	return schema.GroupVersionResource{Version: "v1", Resource: string(storage)}
+}
+
+// report counts a record that deviates from what Helm writes.
+func (s *source) report(r *record) {
+	if r == nil || r.deviation == 0 {
+		return
+	}
+	for _, label := range r.deviation.names() {
+		s.metrics.fallbacks.WithLabelValues(label).Inc()
+	}
+	if !r.usable() {
+		s.metrics.skipped.WithLabelValues(skippedReason).Inc()
+	}
+	s.log.Debug("Record differs from what Helm writes", "namespace", r.GetNamespace(), "object", r.GetName(), "labels", r.deviation.names(), "usable", r.usable())
 }

@@ -1,73 +1,133 @@
 package watch
 
 import (
+	"errors"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/helm-state-metrics/helm-state-metrics/internal/decode"
 	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
 )
 
-// Sink is told what the releases are. Calls come one at a time, in the order
-// in which things happened, and must not block.
-type Sink interface {
-	// Set says that a release is now so. The value is shared and immutable.
-	Set(r *release.Release)
-	// Remove says that a release is gone.
-	Remove(key release.Key)
-	// Synced says, once, that every initial list has been delivered.
-	Synced()
+// telemetry is the watcher's own metrics. Every series of a closed label set
+// exists from the start, at 0.
+type telemetry struct {
+	events       *prometheus.CounterVec
+	watchErrors  *prometheus.CounterVec
+	watchUp      *prometheus.GaugeVec
+	lastEvent    *prometheus.GaugeVec
+	fallbacks    *prometheus.CounterVec
+	skipped      *prometheus.CounterVec
+	fetches      *prometheus.CounterVec
+	payloadBytes prometheus.Counter
+	fetchTime    prometheus.Histogram
+	decodeErrors *prometheus.CounterVec
+	decodeTime   prometheus.Histogram
 }
 
-// Telemetry is told what the watcher does. Its methods are called from many
-// goroutines and must not block.
-type Telemetry interface {
-	// WatchEvent counts an event; its type is one of EventTypes.
-	WatchEvent(storage release.Storage, eventType string)
-	// WatchAlive says whether the watch of a storage in a namespace ("" is
-	// all of them) stands.
-	WatchAlive(storage release.Storage, namespace string, alive bool)
-	// WatchHeard says that a watch was begun, or that an event of it came:
-	// servers send a bookmark every minute or two if nothing else.
-	WatchHeard(storage release.Storage, namespace string)
-	// WatchFailed counts a failed LIST or WATCH; the reason is one of
-	// ErrorReasons.
-	WatchFailed(storage release.Storage, reason string)
-	// RecordFlawed counts a record seen with one of Flaws.
-	RecordFlawed(flaw string)
-	// PayloadFetched counts a GET; the result is one of FetchResults. The
-	// size is that of the payload in bytes, as stored.
-	PayloadFetched(result string, bytes int, took time.Duration)
-	// PayloadDecoded counts a decoding; the reason is one of DecodeReasons,
-	// or "" if it went well.
-	PayloadDecoded(reason string, took time.Duration)
-}
-
-// The types of watch events.
+// The types of events, and the results of a GET.
 const (
 	eventAdd    = "add"
 	eventUpdate = "update"
 	eventDelete = "delete"
-)
 
-// EventTypes returns every type that Telemetry.WatchEvent may see.
-func EventTypes() []string { return []string{eventAdd, eventUpdate, eventDelete} }
-
-// The results of a GET.
-const (
 	fetchOK        = "ok"
-	fetchNotFound  = "not_found" // gone meanwhile, or replaced by another record
+	fetchNotFound  = "not_found" // deleted, or replaced by another record
 	fetchForbidden = "forbidden"
 	fetchError     = "error"
 )
 
-// FetchResults returns every result that Telemetry.PayloadFetched may see.
-func FetchResults() []string {
-	return []string{fetchOK, fetchNotFound, fetchForbidden, fetchError}
+func newTelemetry(reg prometheus.Registerer, storages []release.Storage) *telemetry {
+	auto := promauto.With(reg)
+	counters := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return auto.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+	}
+	gauges := func(name, help string, labels ...string) *prometheus.GaugeVec {
+		return auto.NewGaugeVec(prometheus.GaugeOpts{Name: name, Help: help}, labels)
+	}
+	histogram := func(name, help string, first float64) prometheus.Histogram {
+		return auto.NewHistogram(prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets(first)})
+	}
+	t := &telemetry{
+		events:      counters("helm_state_metrics_watch_events_total", "Watch events received, the initial list included.", "storage", "type"),
+		watchErrors: counters("helm_state_metrics_watch_errors_total", "LIST and WATCH requests that failed.", "storage", "reason"),
+		watchUp:     gauges("helm_state_metrics_watch_up", "Whether the watch of a storage is up (1) or not (0), by namespace; an empty namespace means all namespaces.", "namespace", "storage"),
+		lastEvent: gauges("helm_state_metrics_watch_last_event_timestamp_seconds",
+			"Unix time at which a watch began or received its last event, by namespace. API servers send a bookmark every minute or two, so a much older time means that what is exposed is stale.", "namespace", "storage"),
+		fallbacks:    counters("helm_state_metrics_records_mended_total", "Records seen whose label was missing or invalid, so that the object's name was used instead.", "label"),
+		skipped:      counters("helm_state_metrics_records_skipped_total", "Records seen that name no release or no revision, and are not exposed.", "reason"),
+		fetches:      counters("helm_state_metrics_payload_fetches_total", "GET requests for a payload.", "result"),
+		payloadBytes: auto.NewCounter(prometheus.CounterOpts{Name: "helm_state_metrics_payload_bytes_total", Help: "Bytes of the payloads that were read, as stored."}),
+		fetchTime:    histogram("helm_state_metrics_payload_fetch_seconds", "Time of a GET request for a payload, without decoding.", 0.001),
+		decodeErrors: counters("helm_state_metrics_decode_errors_total", "Payloads that could not be decoded.", "reason"),
+		decodeTime:   histogram("helm_state_metrics_decode_seconds", "Time of decoding the head of a payload, including the wait for what follows its first 4 KB.", 0.00001),
+	}
+	for _, storage := range storages {
+		for _, event := range []string{eventAdd, eventUpdate, eventDelete} {
+			t.events.WithLabelValues(string(storage), event)
+		}
+		for _, reason := range []string{reasonForbidden, reasonUnauthorized, reasonExpired, reasonThrottled, reasonUnavailable, reasonOther} {
+			t.watchErrors.WithLabelValues(string(storage), reason)
+		}
+	}
+	for _, label := range (noNameLabel | noVersionLabel).names() {
+		t.fallbacks.WithLabelValues(label)
+	}
+	t.skipped.WithLabelValues(skippedReason)
+	for _, result := range []string{fetchOK, fetchNotFound, fetchForbidden, fetchError} {
+		t.fetches.WithLabelValues(result)
+	}
+	for _, reason := range decode.Reasons() {
+		t.decodeErrors.WithLabelValues(string(reason))
+	}
+	t.decodeErrors.WithLabelValues(reasonNoPayload)
+	return t
 }
 
-// reasonNoPayload joins the reasons of package decode: the record has no
-// payload key at all.
-const reasonNoPayload = "no_payload"
+// buckets span five decimal orders from the first bound, in seconds.
+func buckets(first float64) []float64 {
+	var all []float64
+	for range 5 {
+		all = append(all, first, first*2.5, first*5)
+		first *= 10
+	}
+	return all
+}
 
-// DecodeReasons returns every reason that Telemetry.PayloadDecoded may see.
-func DecodeReasons() []string { return append(decode.Reasons(), reasonNoPayload) }
+func (t *telemetry) setWatchUp(storage release.Storage, namespace string, up bool) {
+	value := 0.0
+	if up {
+		value = 1
+	}
+	t.watchUp.WithLabelValues(namespace, string(storage)).Set(value)
+	t.lastEvent.WithLabelValues(namespace, string(storage)) // 0 until the first event
+}
+
+// fetched counts a GET and what came of it.
+func (t *telemetry) fetched(p release.Payload, took, decoding time.Duration, err error) {
+	result := fetchOK
+	switch {
+	case err == nil && p.Problem != "":
+		t.decodeErrors.WithLabelValues(p.Problem).Inc()
+	case err == nil:
+	case isGone(err):
+		result = fetchNotFound
+	case apierrors.IsForbidden(err):
+		result = fetchForbidden
+	default:
+		result = fetchError
+	}
+	t.fetches.WithLabelValues(result).Inc()
+	t.payloadBytes.Add(float64(p.Bytes))
+	t.fetchTime.Observe((took - decoding).Seconds())
+	if decoding > 0 { // otherwise there was nothing to decode
+		t.decodeTime.Observe(decoding.Seconds())
+	}
+}
+
+// isGone reports whether a record was deleted, or replaced by another of the
+// same name, before its payload was read.
+func isGone(err error) bool { return apierrors.IsNotFound(err) || errors.Is(err, errReplaced) }

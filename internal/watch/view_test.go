@@ -14,6 +14,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	clienttesting "k8s.io/client-go/testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
 	"github.com/helm-state-metrics/helm-state-metrics/internal/watch"
 )
@@ -75,7 +77,14 @@ func TestNothingIsListedBeforeTheInitialList(t *testing.T) {
 	})
 }
 
-func problems(w *watching) string { return fmt.Sprint(w.Problems()) }
+// problems are those of a watcher, one on a line.
+func problems(w *watching) string {
+	var all []string
+	for _, p := range w.Problems() {
+		all = append(all, fmt.Sprintf("%s: %s in %q: %v", p.Kind, p.Storage, p.Namespace, p.Err))
+	}
+	return strings.Join(all, "\n")
+}
 
 func TestReleaseTellsOfItsRevisions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -89,7 +98,7 @@ func TestReleaseTellsOfItsRevisions(t *testing.T) {
 		for _, r := range d.Revisions {
 			numbers = append(numbers, r.Number)
 		}
-		if err != nil || d.Shown == nil || d.Failure != nil || d.Absence != "" || !slices.Equal(numbers, []int{10, 9, 1}) {
+		if err != nil || d.Shown == nil || d.Failure != nil || d.Absence.Cause != "" || !slices.Equal(numbers, []int{10, 9, 1}) {
 			t.Errorf("got %+v with revisions %v, %v", d, numbers, err)
 		}
 	})
@@ -182,8 +191,8 @@ func TestReleaseTellsWhyItsPayloadIsNotRead(t *testing.T) {
 		status        int
 		want, problem string
 	}{
-		"an error that may pass": {http.StatusInternalServerError, "fetch secrets ns/sh.helm.release.v1.a.v1", "[]"},
-		"a rule that is missing": {http.StatusForbidden, "fetch secrets ns/sh.helm.release.v1.", `new payloads in secrets of ns cannot be read`},
+		"an error that may pass": {http.StatusInternalServerError, "get secrets ns/sh.helm.release.v1.a.v1", ""},
+		"a rule that is missing": {http.StatusForbidden, "get secrets ns/sh.helm.release.v1.", "payloads forbidden: secrets in \"ns\": <nil>"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -197,12 +206,12 @@ func TestReleaseTellsWhyItsPayloadIsNotRead(t *testing.T) {
 				if d.Failure == nil || !strings.Contains(d.Failure.Error, tc.want) || d.Failure.At.IsZero() {
 					t.Errorf("failure %+v, want %q", d.Failure, tc.want)
 				}
-				if got := problems(w); !strings.Contains(got, tc.problem) {
+				if got := problems(w); got != tc.problem {
 					t.Errorf("problems %q, want %q", got, tc.problem)
 				}
 				c.answer(0)
 				advance(time.Minute)
-				if d, _ = w.Release(t.Context(), key); d.Failure != nil || problems(w) != "[]" {
+				if d, _ = w.Release(t.Context(), key); d.Failure != nil || problems(w) != "" {
 					t.Errorf("failure %+v and problems %s after it healed", d.Failure, problems(w))
 				}
 			})
@@ -214,18 +223,21 @@ func TestReleaseTellsWhyItIsNotShown(t *testing.T) {
 	for name, tc := range map[string]struct {
 		change    func(*watch.Config)
 		namespace string
-		want      string
+		want      release.Absence
 	}{
-		"a namespace that is not watched": {func(cfg *watch.Config) { cfg.Namespaces = []string{"ns"} }, "elsewhere", "--namespaces"},
-		"a namespace that is denied":      {func(cfg *watch.Config) { cfg.DeniedNamespaces = []string{"elsewhere"} }, "elsewhere", "--namespaces-denylist"},
-		"no record":                       {func(*watch.Config) {}, "ns", "No record of it is in the secrets of this namespace."},
+		"a namespace that is not watched": {func(cfg *watch.Config) { cfg.Namespaces = []string{"ns"} }, "elsewhere", release.Absence{Cause: release.NamespaceNotWatched}},
+		"a namespace that is denied":      {func(cfg *watch.Config) { cfg.DeniedNamespaces = []string{"elsewhere"} }, "elsewhere", release.Absence{Cause: release.NamespaceDenied}},
+		"no record":                       {func(*watch.Config) {}, "ns", release.Absence{Cause: release.NoRecord, Storages: []release.Storage{release.Secrets}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newCluster(t).start(tc.change)
 				d, err := w.Release(t.Context(), release.Key{Namespace: tc.namespace, Name: "a"})
-				if err != nil || d.Shown != nil || !strings.Contains(d.Absence, tc.want) {
-					t.Errorf("got %+v, %v; want %q", d, err, tc.want)
+				if err != nil || d.Shown != nil {
+					t.Errorf("got %+v, %v", d, err)
+				}
+				if diff := cmp.Diff(tc.want, d.Absence); diff != "" {
+					t.Errorf("absence (-want +got):\n%s", diff)
 				}
 			})
 		})

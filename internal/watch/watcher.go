@@ -7,17 +7,21 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 
+	"github.com/prometheus/client_golang/prometheus"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/util/workqueue"
 
 	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
 )
 
-// Config says what to watch and whom to tell. All fields without a remark are
-// required.
+// Config says what to watch and where the results go. All fields without a
+// remark are required.
 type Config struct {
 	Metadata metadata.Interface
 	// Core reads payloads; it serves the core/v1 group.
@@ -25,10 +29,10 @@ type Config struct {
 
 	Storages []release.Storage
 	// Namespaces are watched one by one, with namespaced requests only. Empty
-	// means all, in one watch.
+	// means all namespaces, in one watch.
 	Namespaces []string
-	// DeniedNamespaces are left out by the server. They matter only where all
-	// namespaces are watched.
+	// DeniedNamespaces are excluded by the server, where all namespaces are
+	// watched.
 	DeniedNamespaces []string
 	// ReleaseLabels are the keys of the records' own labels to keep.
 	ReleaseLabels []string
@@ -36,31 +40,47 @@ type Config struct {
 	// none is ever read.
 	FetchConcurrency int
 
-	Sink      Sink
-	Telemetry Telemetry
-	Logger    *slog.Logger
+	Sink Sink
+	// Registerer gets the watcher's own metrics, once.
+	Registerer prometheus.Registerer
+	Logger     *slog.Logger
 }
 
-// Watcher is the control loop from metadata event to sink.
+// Sink receives what the releases are. Calls come one at a time, in the order
+// of the changes, and must not block.
+type Sink interface {
+	// Set says that a release is now like this. The value is shared and
+	// immutable.
+	Set(r *release.Release)
+	// Remove says that a release is gone.
+	Remove(key release.Key)
+	// Synced says, once, that every initial list has been delivered.
+	Synced()
+}
+
+// Watcher is the control loop from a metadata event to the sink. Its methods
+// are safe for concurrent use.
 type Watcher struct {
-	cfg     Config
-	sources []*source
-	fetcher *fetcher      // nil if payloads are never read
-	moved   chan struct{} // holds one value if a source's state may have changed
+	cfg          Config
+	sources      []*source
+	fetcher      *fetcher      // nil if payloads are never read
+	stateChanged chan struct{} // holds a value if the state of a source may have changed
 
 	mu      sync.Mutex
-	index   *index                   // guarded by mu
-	synced  bool                     // guarded by mu; the initial lists are in
-	untried map[release.Key]struct{} // guarded by mu; releases of the initial lists whose payload has not been tried
-	changes uint64                   // guarded by mu; how often anything was published
-	sorted  []*release.Release       // guarded by mu; what Releases returns, nil if a change came since
+	index   *index                                            // guarded by mu
+	synced  bool                                              // guarded by mu; every initial list has been delivered
+	queue   workqueue.TypedRateLimitingInterface[release.Key] // guarded by mu; nil until synced, or if payloads are never read
+	untried map[release.Key]struct{}                          // guarded by mu; releases of the initial lists whose payload has not been tried
+	changes uint64                                            // guarded by mu; how often anything was published
+	sorted  []*release.Release                                // guarded by mu; what Releases returns, nil if a change came since
 }
 
-// New returns a watcher that has not been started.
+// New returns a Watcher. It starts nothing.
 func New(cfg Config) *Watcher {
-	w := &Watcher{cfg: cfg, moved: make(chan struct{}, 1), index: newIndex(), untried: make(map[release.Key]struct{})}
+	w := &Watcher{cfg: cfg, stateChanged: make(chan struct{}, 1), index: newIndex(), untried: make(map[release.Key]struct{})}
+	metrics := newTelemetry(cfg.Registerer, cfg.Storages)
 	if cfg.FetchConcurrency > 0 {
-		w.fetcher = newFetcher(cfg.Core, cfg.Telemetry, cfg.Logger)
+		w.fetcher = newFetcher(cfg.Core, metrics, cfg.Logger)
 	}
 	namespaces := cfg.Namespaces
 	if len(namespaces) == 0 {
@@ -76,27 +96,24 @@ func New(cfg Config) *Watcher {
 				selectors:  selectorsFor(storage, cfg.DeniedNamespaces),
 				keepLabels: cfg.ReleaseLabels,
 				retries:    retries,
-				telemetry:  cfg.Telemetry,
+				metrics:    metrics,
 				log:        cfg.Logger,
 				apply:      w.apply,
-				moved:      w.sourceMoved,
+				changed:    w.sourceChanged,
 			})
-			cfg.Telemetry.WatchAlive(storage, namespace, false)
+			metrics.setWatchUp(storage, namespace, false)
 		}
 	}
 	return w
 }
 
-// Run watches until the context ends, and returns once all that it started has
+// Run watches until the context ends, and returns when all that it started has
 // ended. It is called once.
 func (w *Watcher) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var running sync.WaitGroup
 	defer running.Wait()
-	if w.fetcher != nil {
-		defer w.fetcher.queue.ShutDown()
-	}
 	for _, s := range w.sources {
 		running.Go(func() {
 			if err := s.run(ctx); err != nil {
@@ -104,46 +121,44 @@ func (w *Watcher) Run(ctx context.Context) error {
 			}
 		})
 	}
-	for !w.settled() {
+	for !w.listed() {
 		select {
-		case <-w.moved:
+		case <-w.stateChanged:
 		case <-ctx.Done():
-			return ended(ctx)
+			return cause(ctx)
 		}
 	}
-	w.setSynced()
-	// Payloads are read only now: before, the newest revision of a release may
-	// not be known, and reading an older one would be a GET in vain.
-	if w.fetcher != nil {
-		running.Go(func() { w.read(ctx) })
+	queue := w.setSynced()
+	if queue != nil {
+		running.Go(func() { w.readPayloads(ctx, queue) })
 	}
 	<-ctx.Done()
-	return ended(ctx)
+	return cause(ctx)
 }
 
-// ended returns why a context ended, nil if it was told to from outside.
-func ended(ctx context.Context) error {
+// cause returns why a context ended, nil if its parent ended it.
+func cause(ctx context.Context) error {
 	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) {
 		return err
 	}
 	return nil
 }
 
-// sourceMoved makes Run look at the sources again.
-func (w *Watcher) sourceMoved() {
+// sourceChanged makes Run check the sources again.
+func (w *Watcher) sourceChanged() {
 	select {
-	case w.moved <- struct{}{}:
-	default: // it is about to anyway
+	case w.stateChanged <- struct{}{}:
+	default: // Run is about to check anyway
 	}
 }
 
-// settled reports whether every list has been delivered, but for those that
-// are refused: one namespace without a role keeps nobody from the others.
-func (w *Watcher) settled() bool {
+// listed reports whether every list has been delivered, except for those that
+// are forbidden: a namespace without a Role must not delay all others.
+func (w *Watcher) listed() bool {
 	listed := false
 	for _, s := range w.sources {
 		state := s.now()
-		if !state.listed && !state.refused() {
+		if !state.listed && !state.isForbidden() {
 			return false
 		}
 		listed = listed || state.listed
@@ -151,41 +166,48 @@ func (w *Watcher) settled() bool {
 	return listed
 }
 
-func (w *Watcher) setSynced() {
+// setSynced returns the queue of releases whose payload is to be read, nil if
+// payloads are never read. It is created only now: until the lists are in, the
+// newest revision of a release may be unknown, and the payload of an older one
+// would be read for nothing.
+func (w *Watcher) setSynced() workqueue.TypedRateLimitingInterface[release.Key] {
 	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.synced = true
-	if w.fetcher != nil {
-		for key, e := range w.index.entries {
-			if e.shown.Payload == nil {
-				w.untried[key] = struct{}{}
-			}
+	w.cfg.Sink.Synced()
+	if w.fetcher == nil {
+		return nil
+	}
+	w.queue = workqueue.NewTypedRateLimitingQueue(
+		workqueue.NewTypedItemExponentialFailureRateLimiter[release.Key](retryMin, retryMax))
+	for key, e := range w.index.entries {
+		w.untried[key] = struct{}{}
+		if e.shown.Payload == nil {
+			w.queue.Add(key)
 		}
 	}
-	releases := len(w.index.entries)
-	w.cfg.Sink.Synced()
-	w.mu.Unlock()
-	w.cfg.Logger.Info("Initial list is in", "releases", releases)
+	return w.queue
 }
 
-// Ready returns nil once the initial lists have been delivered and each
-// payload that they called for has been tried once; until then, what is
-// awaited. Once ready a watcher stays so.
+// Ready returns nil once the initial lists have been delivered and each payload
+// of theirs has been tried once; until then, an error that says what is
+// pending. Once ready, a Watcher stays ready.
 func (w *Watcher) Ready() error {
 	w.mu.Lock()
 	synced, untried := w.synced, len(w.untried)
 	w.mu.Unlock()
-	if synced && untried == 0 {
-		return nil
-	}
-	if synced {
+	switch {
+	case !synced:
+		return w.pendingLists()
+	case untried > 0:
 		return fmt.Errorf("waiting for %d payloads to be read", untried)
 	}
-	return w.awaited()
+	return nil
 }
 
-// awaited says what keeps the watcher from being synced.
-func (w *Watcher) awaited() error {
-	var waiting []error
+// pendingLists returns an error that names the initial lists that are pending.
+func (w *Watcher) pendingLists() error {
+	var pending []error
 	for _, s := range w.sources {
 		state := s.now()
 		if state.listed {
@@ -195,10 +217,156 @@ func (w *Watcher) awaited() error {
 		if state.failure != nil {
 			err = fmt.Errorf("%w: %w", err, state.failure)
 		}
-		waiting = append(waiting, err)
+		pending = append(pending, err)
 	}
-	if len(waiting) == 0 {
-		return errors.New("waiting for the initial lists to be taken in")
+	if len(pending) == 0 {
+		return errors.New("waiting for the initial lists to be processed")
 	}
-	return errors.Join(waiting...)
+	return errors.Join(pending...)
+}
+
+// apply brings changes into the index and publishes the releases that changed.
+// An update can bring another release or UID: labels are edited by hand, and
+// events that were missed merge a delete and a create. With whole set, the
+// changes are all records that the source has.
+func (w *Watcher) apply(s *source, changes []change, whole bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	changed := make(map[release.Key]struct{})
+	if whole && s.now().listed { // otherwise the index has nothing of this source
+		for _, key := range w.retain(s, changes) {
+			changed[key] = struct{}{}
+		}
+	}
+	for _, c := range changes {
+		if c.leaves() && w.index.Remove(c.was.key(), c.was.revision.UID) {
+			changed[c.was.key()] = struct{}{}
+		}
+		if c.is.usable() && w.index.Insert(c.is.key(), &c.is.revision) {
+			changed[c.is.key()] = struct{}{}
+		}
+	}
+	// In order, so that the sink has the releases of a namespace together.
+	for _, key := range slices.SortedFunc(maps.Keys(changed), release.Key.Compare) {
+		w.publish(key)
+	}
+}
+
+// leaves reports whether what a record was is to be removed from the index.
+func (c change) leaves() bool {
+	return c.was != nil && (!c.is.usable() || c.was.release != c.is.release || c.was.revision.UID != c.is.revision.UID)
+}
+
+// retain removes what a source delivered before and does not have any more.
+// It requires mu.
+func (w *Watcher) retain(s *source, changes []change) []release.Key {
+	known := make(map[release.UID]release.Key, len(changes))
+	for _, c := range changes {
+		if c.leaves() {
+			delete(known, c.was.revision.UID)
+		}
+		if c.is.usable() {
+			known[c.is.revision.UID] = c.is.key()
+		}
+	}
+	return w.index.Retain(s.storage, s.namespace, func(key release.Key, uid release.UID) bool { return known[uid] == key })
+}
+
+// publish tells the sink how a release is now, and queues it if its payload is
+// still to be read. It requires mu, which keeps the sink's calls in the order of
+// the changes.
+func (w *Watcher) publish(key release.Key) {
+	w.changes++
+	w.sorted = nil
+	r := w.index.Get(key)
+	if r == nil {
+		w.cfg.Sink.Remove(key)
+		delete(w.untried, key)
+		if w.fetcher != nil {
+			w.fetcher.forget(key)
+		}
+		return
+	}
+	w.cfg.Sink.Set(r)
+	if w.queue != nil && r.Payload == nil {
+		w.queue.Add(key)
+	}
+}
+
+// readPayloads reads the payloads of newest revisions until the context ends.
+func (w *Watcher) readPayloads(ctx context.Context, queue workqueue.TypedRateLimitingInterface[release.Key]) {
+	var running sync.WaitGroup
+	defer running.Wait()
+	for range w.cfg.FetchConcurrency {
+		running.Go(func() { w.work(ctx, queue) })
+	}
+	<-ctx.Done()
+	queue.ShutDown()
+}
+
+// work reads one payload after the other. It slows down while the API server
+// is away, however many payloads are pending.
+func (w *Watcher) work(ctx context.Context, queue workqueue.TypedRateLimitingInterface[release.Key]) {
+	backoff := awayBackoff()
+	for {
+		key, shutdown := queue.Get()
+		if shutdown {
+			return
+		}
+		err := w.readNewest(ctx, queue, key)
+		if err != nil {
+			queue.AddRateLimited(key)
+		} else {
+			queue.Forget(key)
+		}
+		queue.Done(key)
+		if !isUnavailable(err) {
+			backoff = awayBackoff()
+			continue
+		}
+		sleep(ctx, backoff.Step())
+	}
+}
+
+// readNewest reads the payload of a release's newest revision, unless it has
+// been read. An error means that it is to be tried again.
+func (w *Watcher) readNewest(ctx context.Context, queue workqueue.TypedRateLimitingInterface[release.Key], key release.Key) error {
+	rev := w.unread(key)
+	if rev == nil {
+		w.fetcher.forget(key)
+		return nil
+	}
+	payload, delay, err := w.fetcher.fetch(ctx, key, rev)
+	if payload != nil {
+		w.setPayload(key, rev, *payload)
+	}
+	if delay > 0 {
+		queue.AddAfter(key, delay)
+	}
+	if ctx.Err() == nil {
+		w.mu.Lock()
+		delete(w.untried, key)
+		w.mu.Unlock()
+	}
+	return err
+}
+
+// unread returns the newest revision of a release if its payload is still to
+// be read, otherwise nil.
+func (w *Watcher) unread(key release.Key) *release.Revision {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	r := w.index.Get(key)
+	if r == nil || r.Payload != nil {
+		return nil
+	}
+	return r.Newest
+}
+
+func (w *Watcher) setPayload(key release.Key, read *release.Revision, p release.Payload) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.index.SetPayload(key, read, p) {
+		w.publish(key)
+	}
 }

@@ -111,8 +111,8 @@ func TestPassingErrorsAreRetried(t *testing.T) {
 		c.write("a", 1, release.Deployed, "a1", "one")
 		c.answer(http.StatusInternalServerError)
 		w := c.start()
-		if w.chart("a") != "" || w.counted("fetch error") == 0 || w.Ready() != nil {
-			t.Errorf("chart %q, %d errors, ready: %v", w.chart("a"), w.counted("fetch error"), w.Ready())
+		if w.chart("a") != "" || w.metric(fetchErrors) == 0 || w.Ready() != nil {
+			t.Errorf("chart %q, %v errors, ready: %v", w.chart("a"), w.metric(fetchErrors), w.Ready())
 		}
 		c.answer(0)
 		advance(time.Minute)
@@ -128,12 +128,12 @@ func TestAnUndecodablePayloadIsReadAgainOnlyWhenItIsWrittenAgain(t *testing.T) {
 		c.write("a", 1, release.Deployed, "a1", "garbage")
 		w := c.start()
 		advance(time.Hour)
-		if c.total() != 1 || w.counted("decode json") != 1 {
-			t.Errorf("%d GETs, %d decode errors; want one of each", c.total(), w.counted("decode json"))
+		if c.total() != 1 || w.metric(notJSON) != 1 {
+			t.Errorf("%d GETs, %v decode errors; want one of each", c.total(), w.metric(notJSON))
 		}
-		c.write("a", 1, release.Deployed, "a1", "mended")
+		c.write("a", 1, release.Deployed, "a1", "repaired")
 		synctest.Wait()
-		if w.chart("a") != "mended" {
+		if w.chart("a") != "repaired" {
 			t.Error("not read again")
 		}
 	})
@@ -156,8 +156,8 @@ func TestAListThatFailsIsNamedUntilItHeals(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), `cannot list secrets in namespace "ns"`) {
 			t.Errorf("ready: %v; want what cannot be done, and where", err)
 		}
-		if w.synced != 0 || w.counted("watch forbidden") == 0 {
-			t.Errorf("synced %d times, %d failures counted", w.synced, w.counted("watch forbidden"))
+		if w.synced != 0 || w.metric(watchForbidden) == 0 {
+			t.Errorf("synced %d times, %v failures counted", w.synced, w.metric(watchForbidden))
 		}
 		failing.Store(false)
 		advance(2 * time.Minute)
@@ -177,19 +177,25 @@ func TestWhatAWatchTellsIsSeen(t *testing.T) {
 			return first.CompareAndSwap(nil, fake), fake, nil
 		})
 		w := c.start()
-		w.expect(t, "alive=true", 1)
-		w.expect(t, "heard", 1)
+		now := func() float64 { return float64(time.Now().UnixNano()) / 1e9 }
+		w.expect(t, watchUp, 1)
+		w.expect(t, lastEvent, now())
+		advance(time.Second)
 		first.Load().Action(apiwatch.Bookmark, &metav1.PartialObjectMetadata{
 			TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"}, ObjectMeta: metav1.ObjectMeta{ResourceVersion: "9"},
 		})
 		synctest.Wait()
-		w.expect(t, "heard", 2)
+		w.expect(t, lastEvent, now())
 		expired := apierrors.NewResourceExpired("too old").Status()
 		first.Load().Error(&expired)
+		synctest.Wait()
+		w.expect(t, watchExpired, 1)
+		w.expect(t, watchUp, 0)
+		before := now()
 		advance(time.Minute)
-		w.expect(t, "watch expired", 1)
-		w.expect(t, "alive=false", 2) // before the start, and now
-		w.expect(t, "alive=true", 2)
-		w.expect(t, "heard", 3)
+		w.expect(t, watchUp, 1)
+		if got := w.metric(lastEvent); got <= before {
+			t.Errorf("last event at %v, want one after %v", got, before)
+		}
 	})
 }

@@ -2,6 +2,7 @@ package web_test
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -167,9 +168,9 @@ func TestAPIRelease(t *testing.T) {
  ],
  "notes": [
   "Revision 4 is shown: it has the highest number of the 2 stored in secrets.",
-  "1 of its revisions are in another storage and not shown: Secrets win over ConfigMaps.",
+  "1 more revisions are in another storage, and are not shown.",
   "The last operation failed. Revision 3 is still deployed.",
-  "The record was written again since its payload was read: the description and the payload's size are those of that moment, while chart and versions stay as they are."
+  "The record was written again after its payload was read. The description and the payload's size may be out of date; chart and versions never change."
  ]}`
 	if diff := cmp.Diff(parsed(t, want), parsed(t, got.body)); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
@@ -198,11 +199,11 @@ func TestAPITellsHowFarTheHeadIs(t *testing.T) {
 		note    string
 	}{
 		"read":             {release: known("a", "b", release.Deployed, "web", "1.0.0"), head: "decoded", chart: "web", note: "only one stored"},
-		"not yet read":     {release: waiting, head: "pending", note: "about to be read"},
+		"not yet read":     {release: waiting, head: "pending", note: "has not been read yet"},
 		"never read":       {release: waiting, never: true, head: "not_read", note: "--payload=never"},
-		"failing":          {release: waiting, failure: &release.Failure{At: at(1), Error: "connection refused"}, head: "pending", note: "tried again; until then helm_release_info and helm_release_updated are absent. The error: connection refused"},
+		"failing":          {release: waiting, failure: &release.Failure{At: at(1), Error: "connection refused"}, head: "pending", note: "will be tried again; until then helm_release_info and helm_release_updated are absent. The error: connection refused"},
 		"not decodable":    {release: undecodable("a", "b"), head: "undecodable", problem: "gzip", note: "cannot be decoded (gzip)"},
-		"without metadata": {release: bare, head: "decoded", chart: "MISSING", note: "hence MISSING"},
+		"without metadata": {release: bare, head: "decoded", chart: "MISSING", note: "shown as MISSING"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := &fake{details: map[release.Key]release.Detail{{Namespace: "a", Name: "b"}: {
@@ -247,9 +248,9 @@ func TestATimeThatJSONHasNoFormForHarmsNobody(t *testing.T) {
 
 func TestAPIListTellsOfProblems(t *testing.T) {
 	f := several()
-	f.problems = []error{errAwaited}
+	f.problems = []release.Problem{{Kind: release.NeverListed, Storage: release.Secrets, Err: errAwaited}}
 	body := ask(routes(t, f), http.MethodGet, "/api/v1/releases?status=uninstalled").body
-	if diff := cmp.Diff(parsed(t, `{"problems":["`+errAwaited.Error()+`"],"releases":[]}`), parsed(t, body)); diff != "" {
+	if diff := cmp.Diff(parsed(t, `{"problems":["releases are missing: `+errAwaited.Error()+`"],"releases":[]}`), parsed(t, body)); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
 }
@@ -262,17 +263,17 @@ func TestAPIRefuses(t *testing.T) {
 		status       int
 		reason, want string
 	}{
-		"a status that Helm does not know": {several(), "GET", "/api/v1/releases?status=broken", 400, "invalid", `status "broken" is none of [deployed `},
+		"a status that Helm does not know": {several(), "GET", "/api/v1/releases?status=broken", 400, "invalid", `unknown status "broken"; known are [deployed `},
 		"a limit that is no number":        {several(), "GET", "/api/v1/releases?limit=ten", 400, "invalid", `limit "ten"`},
 		"a limit of nothing":               {several(), "GET", "/api/v1/releases?limit=0", 400, "invalid", "limit"},
 		"a continue of somebody else":      {several(), "GET", "/api/v1/releases?continue=%25", 400, "invalid", "continue"},
-		"a parameter that there is not":    {several(), "GET", "/api/v1/releases?name=cart", 400, "invalid", `parameter "name" is none of [namespace status chart q limit continue]`},
+		"a parameter that there is not":    {several(), "GET", "/api/v1/releases?name=cart", 400, "invalid", `unknown parameter "name"; known are [namespace status chart q limit continue]`},
 		"a question without end":           {several(), "GET", "/api/v1/releases?q=" + strings.Repeat("x", 5_000), 400, "invalid", "the query is longer than 4096 bytes"},
 		"more words than anybody types":    {several(), "GET", "/api/v1/releases?q=" + strings.Repeat("x+", 20), 400, "invalid", "q has more than 16 words"},
-		"half a parameter":                 {several(), "GET", "/api/v1/releases?status=failed;namespace=shop", 400, "invalid", "the query cannot be read"},
-		"an escape that is none":           {several(), "GET", "/api/v1/releases?q=%zz", 400, "invalid", "the query cannot be read"},
+		"half a parameter":                 {several(), "GET", "/api/v1/releases?status=failed;namespace=shop", 400, "invalid", "invalid query"},
+		"an escape that is none":           {several(), "GET", "/api/v1/releases?q=%zz", 400, "invalid", "invalid query"},
 		"two limits":                       {several(), "GET", "/api/v1/releases?limit=1&limit=2", 400, "invalid", `parameter "limit" is given more than once`},
-		"a release that there is not":      {several(), "GET", "/api/v1/releases/shop/nothing", 404, "not_found", "no release shop/nothing: No record of it is in the secrets of this namespace."},
+		"a release that there is not":      {several(), "GET", "/api/v1/releases/shop/nothing", 404, "not_found", "no release shop/nothing: There is no record of it in the secrets of this namespace."},
 		"a path that there is not":         {several(), "GET", "/api/v2/releases", 404, "not_found", "/api/v1/releases"},
 		"a list before there is one":       {waiting, "GET", "/api/v1/releases", 503, "not_ready", errAwaited.Error()},
 		"a release before there is one":    {waiting, "GET", "/api/v1/releases/shop/cart", 503, "not_ready", errAwaited.Error()},
@@ -291,5 +292,35 @@ func TestAPIRefuses(t *testing.T) {
 				t.Error("it does not say what is allowed")
 			}
 		})
+	}
+}
+
+func TestProblemsAndAbsencesInSentences(t *testing.T) {
+	f := &fake{}
+	for _, namespace := range []string{"a", "b", "c", "d", "e", "f", "g"} {
+		f.problems = append(f.problems,
+			release.Problem{Kind: release.WatchDown, Storage: release.Secrets, Namespace: namespace, Err: errors.New("cannot watch " + namespace)},
+			release.Problem{Kind: release.PayloadsForbidden, Storage: release.Secrets, Namespace: namespace})
+	}
+	want := `{"problems":[
+  "what is shown may be out of date: cannot watch a", "what is shown may be out of date: cannot watch b",
+  "what is shown may be out of date: cannot watch c", "what is shown may be out of date: cannot watch d",
+  "what is shown may be out of date: cannot watch e", "2 more watches are down",
+  "new payloads in secrets of a, b, c, d, e and 2 more cannot be read, so charts and versions are unknown; grant the verb get"
+ ],"releases":[]}`
+	if diff := cmp.Diff(parsed(t, want), parsed(t, ask(routes(t, f), http.MethodGet, "/api/v1/releases").body)); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	key := release.Key{Namespace: "a", Name: "b"}
+	for want, absence := range map[string]release.Absence{
+		"--namespaces does not name it":                 {Cause: release.NamespaceNotWatched},
+		"--namespaces-denylist names it":                {Cause: release.NamespaceDenied},
+		"It is unknown whether":                         {Cause: release.ListFailed, Err: errAwaited},
+		"in the secrets or configmaps of this namespac": {Cause: release.NoRecord, Storages: []release.Storage{release.Secrets, release.ConfigMaps}},
+	} {
+		f.details = map[release.Key]release.Detail{key: {Key: key, Absence: absence}}
+		if got := ask(routes(t, f), http.MethodGet, "/api/v1/releases/a/b"); got.status != http.StatusNotFound || !strings.Contains(got.body, want) {
+			t.Errorf("%d %s, want %q", got.status, got.body, want)
+		}
 	}
 }

@@ -3,12 +3,15 @@ package web
 import (
 	"cmp"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
 )
 
-// headState says how far the reading of a head is.
+// headState says whether a head has been read.
 type headState string
 
 const (
@@ -30,18 +33,70 @@ func stateOfHead(r *release.Release, reads bool) headState {
 	return headDecoded
 }
 
+// maxNamed is how many of a kind problemTexts names: a missing RBAC rule can
+// concern thousands of namespaces.
+const maxNamed = 5
+
+// problemTexts describes problems in sentences.
+func problemTexts(problems []release.Problem) []string {
+	var texts []string
+	down := 0
+	forbidden := make(map[release.Storage][]string) // namespaces
+	for _, p := range problems {
+		if p.Kind == release.PayloadsForbidden {
+			forbidden[p.Storage] = append(forbidden[p.Storage], p.Namespace)
+			continue
+		}
+		if down++; down > maxNamed {
+			continue
+		}
+		if p.Kind == release.NeverListed {
+			texts = append(texts, fmt.Sprintf("releases are missing: %v", p.Err))
+		} else {
+			texts = append(texts, fmt.Sprintf("what is shown may be out of date: %v", p.Err))
+		}
+	}
+	if down > maxNamed {
+		texts = append(texts, fmt.Sprintf("%d more watches are down", down-maxNamed))
+	}
+	for _, storage := range slices.Sorted(maps.Keys(forbidden)) {
+		names, more := forbidden[storage], ""
+		if len(names) > maxNamed {
+			more = fmt.Sprintf(" and %d more", len(names)-maxNamed)
+			names = names[:maxNamed]
+		}
+		texts = append(texts, fmt.Sprintf("new payloads in %s of %s%s cannot be read, so charts and versions are unknown; grant the verb get",
+			storage, strings.Join(names, ", "), more))
+	}
+	return texts
+}
+
+// absenceText says why a release is not shown.
+func absenceText(a release.Absence) string {
+	switch a.Cause {
+	case release.NamespaceNotWatched:
+		return "This namespace is not watched: --namespaces does not name it."
+	case release.NamespaceDenied:
+		return "This namespace is not watched: --namespaces-denylist names it."
+	case release.ListFailed:
+		return fmt.Sprintf("It is unknown whether there is such a release: %v.", a.Err)
+	}
+	var storages []string
+	for _, s := range a.Storages {
+		storages = append(storages, string(s))
+	}
+	return "There is no record of it in the " + strings.Join(storages, " or ") + " of this namespace."
+}
+
 // notes says, in sentences, why a release is shown the way it is.
 func notes(d *release.Detail, reads bool, now time.Time) []string {
-	if d.Shown == nil {
-		return []string{d.Absence}
-	}
 	r := d.Shown
 	all := []string{fmt.Sprintf("Revision %d is shown: it has the highest number of the %d stored in %s.", r.Newest.Number, r.Stored, r.Newest.Storage)}
 	if r.Stored == 1 {
 		all[0] = fmt.Sprintf("Revision %d is shown: it is the only one stored in %s.", r.Newest.Number, r.Newest.Storage)
 	}
 	if r.Shadowed > 0 {
-		all = append(all, fmt.Sprintf("%d of its revisions are in another storage and not shown: Secrets win over ConfigMaps.", r.Shadowed))
+		all = append(all, fmt.Sprintf("%d more revisions are in another storage, and are not shown.", r.Shadowed))
 	}
 	if s := aboutStatus(r, now); s != "" {
 		all = append(all, s)
@@ -51,49 +106,49 @@ func notes(d *release.Detail, reads bool, now time.Time) []string {
 
 // aboutStatus says what a status means for metrics and people.
 func aboutStatus(r *release.Release, now time.Time) string {
-	since := cmp.Or(r.Newest.Modified, r.Newest.Created).Time()
-	rest := "No stored revision is deployed."
+	since := ago(cmp.Or(r.Newest.Modified, r.Newest.Created).Time(), now)
+	deployed := "No stored revision is deployed."
 	if r.Deployed > 0 {
-		rest = fmt.Sprintf("Revision %d is still deployed.", r.Deployed)
+		deployed = fmt.Sprintf("Revision %d is still deployed.", r.Deployed)
 	}
 	switch r.Newest.Status {
 	case release.Deployed:
 		return ""
 	case release.Failed:
-		return "The last operation failed. " + rest
+		return "The last operation failed. " + deployed
 	case release.PendingInstall, release.PendingUpgrade, release.PendingRollback:
-		return fmt.Sprintf("An operation is under way and last wrote %s; if that is long ago, its client was killed and Helm refuses the next one. %s", ago(since, now), rest)
+		return fmt.Sprintf("An operation is in progress, and wrote the record %s. If that is long ago, its client was stopped, and Helm refuses to upgrade the release. %s", since, deployed)
 	case release.Uninstalling:
-		return fmt.Sprintf("It is being uninstalled, last written %s; if that is long ago, the uninstallation did not end.", ago(since, now))
+		return fmt.Sprintf("It is being uninstalled, and its record was written %s. If that is long ago, the uninstallation was stopped.", since)
 	case release.Uninstalled:
 		return "It was uninstalled with --keep-history."
 	case release.Superseded:
-		return "Its newest revision is superseded. " + rest
+		return "Its newest revision is superseded. " + deployed
 	}
-	return "Its status label is missing, or none that Helm knows."
+	return "Its status label is missing, or is not a status of Helm."
 }
 
-// aboutHead says what is known of the chart, or why nothing is.
+// aboutHead says what is known of the chart, or why nothing is known.
 func aboutHead(d *release.Detail, reads bool) []string {
 	const absent = "helm_release_info and helm_release_updated are absent."
 	r := d.Shown
 	switch stateOfHead(r, reads) {
 	case headNotRead:
-		return []string{"Payloads are not read, since --payload=never says so or no metric needs them: " + absent}
+		return []string{"Payloads are not read, because of --payload=never or because no metric needs them: " + absent}
 	case headPending:
 		if d.Failure == nil {
-			return []string{"Its payload is about to be read; until then " + absent}
+			return []string{"Its payload has not been read yet; until then " + absent}
 		}
-		return []string{fmt.Sprintf("Its payload could not be read at %s, and is tried again; until then %s The error: %s", exact(d.Failure.At), absent, d.Failure.Error)}
+		return []string{fmt.Sprintf("Its payload could not be read at %s, and will be tried again; until then %s The error: %s", exact(d.Failure.At), absent, d.Failure.Error)}
 	case headUndecodable:
-		return []string{fmt.Sprintf("Its payload cannot be decoded (%s), and is read again when its record is written again; until then %s", r.Payload.Problem, absent)}
+		return []string{fmt.Sprintf("Its payload cannot be decoded (%s), and will be read again when its record changes; until then %s", r.Payload.Problem, absent)}
 	}
 	var all []string
 	if r.Payload.Head.Chart == (release.Chart{}) {
-		all = append(all, "Its chart has no metadata, hence MISSING.")
+		all = append(all, "Its chart has no metadata, so it is shown as MISSING.")
 	}
 	if r.Outdated() {
-		outdated := "The record was written again since its payload was read: the description and the payload's size are those of that moment, while chart and versions stay as they are."
+		outdated := "The record was written again after its payload was read. The description and the payload's size may be out of date; chart and versions never change."
 		if d.Failure != nil {
 			outdated += fmt.Sprintf(" Reading it again failed at %s: %s", exact(d.Failure.At), d.Failure.Error)
 		}

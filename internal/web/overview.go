@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -11,8 +12,7 @@ import (
 )
 
 const (
-	// pageSize is how many releases one page shows: a screenful or a few, and
-	// well under 100 KB.
+	// pageSize is how many releases one page shows; it has well under 100 KB.
 	pageSize = 100
 	// maxNamespaces is how many namespaces the filter suggests.
 	maxNamespaces = 100
@@ -21,7 +21,7 @@ const (
 // overview is what the template of the status page shows.
 type overview struct {
 	frame
-	Problems   []error
+	Problems   []string
 	Query      overviewQuery
 	Statuses   []facet
 	Columns    []header
@@ -57,7 +57,7 @@ type header struct {
 	URL        string // that sorts by it
 }
 
-// row is one release of the table.
+// row is a release in the table.
 type row struct {
 	Key         release.Key
 	Status      release.Status
@@ -73,11 +73,11 @@ type row struct {
 	Large       bool
 }
 
-// overview answers with the status page.
-func (p *pages) overview(w http.ResponseWriter, req *http.Request) {
-	given, q, order, err := parseOverview(req)
+// serveOverview answers with the status page.
+func (p *pages) serveOverview(w http.ResponseWriter, req *http.Request) {
+	given, q, by, err := parseOverview(req)
 	if err != nil {
-		p.message(w, "", http.StatusBadRequest, "This address asks for something that there is not", err.Error())
+		p.message(w, "", http.StatusBadRequest, "Bad request", err.Error())
 		return
 	}
 	all, err := p.source.Releases()
@@ -87,13 +87,13 @@ func (p *pages) overview(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	view := overview{
-		frame: p.frame(""), Problems: p.source.Problems(), Total: len(all), Namespaces: namespaces(all),
+		frame: p.frame(""), Problems: problemTexts(p.source.Problems()), Total: len(all), Namespaces: namespaces(all),
 		Query: overviewQuery{given.Get("q"), strings.Join(q.namespaces, ","), q.chart, given.Get("sort"), q.statuses},
 	}
 	here := clean(given)
 	wanted, counts := selected(all, &q)
-	slices.SortFunc(wanted, order.compare)
-	view.Statuses, view.Columns = facets(counts, &q, here), headers(order, here)
+	slices.SortFunc(wanted, by.compare)
+	view.Statuses, view.Columns = facets(counts, &q, here), headers(by, here)
 	view.paginate(len(wanted), given.Get("page"), here)
 	now := time.Now()
 	for _, r := range wanted[max(view.From-1, 0):view.To] {
@@ -103,7 +103,7 @@ func (p *pages) overview(w http.ResponseWriter, req *http.Request) {
 }
 
 func parseOverview(req *http.Request) (given url.Values, q query, o order, err error) {
-	if given, err = questions(req); err != nil {
+	if given, err = parameters(req); err != nil {
 		return given, q, o, err
 	}
 	if q, err = parseQuery(given); err != nil {
@@ -113,8 +113,8 @@ func parseOverview(req *http.Request) (given url.Values, q query, o order, err e
 	return given, q, o, err
 }
 
-// selected returns the releases that a query wants, and how many there would
-// be of each status.
+// selected returns the releases that match a query, and how many would match of
+// each status.
 func selected(all []*release.Release, q *query) (wanted []*release.Release, counts map[release.Status]int) {
 	counts = make(map[release.Status]int)
 	for _, r := range all {
@@ -146,11 +146,104 @@ func namespaces(all []*release.Release) []string {
 
 func (p *pages) row(r *release.Release, now time.Time) row {
 	chart, _ := r.Chart()
-	updated := head(r).LastDeployed
+	head, _ := r.Head()
+	updated := head.LastDeployed
 	return row{
 		Key: r.Key, Status: r.Newest.Status, Revision: r.Newest.Number, Deployed: r.Deployed,
 		Chart: chart, Head: stateOfHead(r, p.reads), Problem: payload(r).Problem,
 		Updated: updated, UpdatedText: exact(updated), UpdatedAgo: ago(updated, now),
 		Size: size(payload(r).Bytes), Large: isLarge(payload(r).Bytes),
+	}
+}
+
+// params are the parameters of a page's URL.
+type params url.Values
+
+// with returns the URL of the same page with one parameter changed, from its
+// first page on.
+func (p params) with(key string, values ...string) string {
+	changed := url.Values{}
+	for k, v := range p {
+		if k != "page" {
+			changed[k] = v
+		}
+	}
+	if changed[key] = values; len(values) == 0 {
+		delete(changed, key)
+	}
+	return "?" + changed.Encode()
+}
+
+// clean keeps the parameters that the page knows, without empty ones.
+func clean(given url.Values) params {
+	here := params{}
+	for _, key := range []string{"namespace", "status", "chart", "q", "sort"} {
+		for _, value := range given[key] {
+			if value != "" {
+				here[key] = append(here[key], value)
+			}
+		}
+	}
+	return here
+}
+
+// facets returns the statuses that there are releases of, or that are filtered
+// by.
+func facets(counts map[release.Status]int, q *query, here params) []facet {
+	var all []facet
+	for _, status := range release.Statuses() {
+		on := slices.Contains(q.statuses, status)
+		if counts[status] == 0 && !on {
+			continue
+		}
+		var then []string
+		for _, other := range q.statuses {
+			if other != status {
+				then = append(then, string(other))
+			}
+		}
+		if !on {
+			then = append(then, string(status))
+		}
+		all = append(all, facet{status, counts[status], on, here.with("status", then...)})
+	}
+	return all
+}
+
+// headers returns the heads of all columns.
+func headers(o order, here params) []header {
+	var all []header
+	for _, c := range columns() {
+		h := header{Key: c.key, Title: c.title, URL: here.with("sort", c.key)}
+		if c.key == o.key {
+			h.Sorted = "ascending"
+			if o.reverse {
+				h.Sorted = "descending"
+			} else {
+				h.URL = here.with("sort", "-"+c.key)
+			}
+		}
+		all = append(all, h)
+	}
+	return all
+}
+
+// paginate sets which of the matched releases are shown: those of the asked
+// page, or of the one that is nearest to it.
+func (v *overview) paginate(matched int, asked string, here params) {
+	page, err := strconv.Atoi(asked)
+	last := max((matched+pageSize-1)/pageSize, 1)
+	if err != nil {
+		page = 1
+	}
+	page = min(max(page, 1), last)
+	v.Matched = matched
+	v.From, v.To = min((page-1)*pageSize+1, matched), min(page*pageSize, matched)
+	to := func(n int) string { return here.with("page", strconv.Itoa(n)) }
+	if page > 1 {
+		v.First, v.Previous = to(1), to(page-1)
+	}
+	if page < last {
+		v.Next, v.Last = to(page+1), to(last)
 	}
 }

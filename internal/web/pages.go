@@ -3,7 +3,9 @@ package web
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"embed"
+	"encoding/hex"
 	"fmt"
 	"html/template"
 	"net/http"
@@ -16,20 +18,19 @@ import (
 // concurrent use.
 type Source interface {
 	// Releases returns every release, by namespace and name, or an error that
-	// says what is awaited before they are known.
+	// says what is pending before they are known.
 	Releases() ([]*release.Release, error)
 	// Release returns what is known of one release, or the same error. It may
 	// read a payload, and then takes as long as that does.
 	Release(context.Context, release.Key) (release.Detail, error)
-	// Problems returns what stands in the way of the whole view right now.
-	Problems() []error
+	// Problems returns what keeps them from being complete and current.
+	Problems() []release.Problem
 }
 
-//go:embed templates
-var templates embed.FS
+//go:embed templates assets
+var files embed.FS
 
-// pages answers with what is known of the releases, to people as HTML and to
-// programs as JSON.
+// pages serves what is known of the releases, as HTML and as JSON.
 type pages struct {
 	source  Source
 	reads   bool // whether payloads are read
@@ -39,7 +40,7 @@ type pages struct {
 }
 
 func newPages(cfg Config) (*pages, error) {
-	html, err := template.ParseFS(templates, "templates/*.html")
+	html, err := template.ParseFS(files, "templates/*.html")
 	if err != nil {
 		return nil, fmt.Errorf("templates: %w", err)
 	}
@@ -80,8 +81,8 @@ type revisionRow struct {
 	CreatedText, ModifiedText, ModifiedAgo string
 }
 
-// release answers with the page of one release.
-func (p *pages) release(w http.ResponseWriter, req *http.Request) {
+// serveRelease answers with the page of one release.
+func (p *pages) serveRelease(w http.ResponseWriter, req *http.Request) {
 	d, err := p.source.Release(req.Context(), keyOf(req))
 	switch {
 	case err != nil:
@@ -89,7 +90,7 @@ func (p *pages) release(w http.ResponseWriter, req *http.Request) {
 		p.message(w, rootOfRelease, http.StatusServiceUnavailable, "Starting", err.Error())
 		return
 	case d.Shown == nil:
-		p.message(w, rootOfRelease, http.StatusNotFound, fmt.Sprintf("No release %s in namespace %s", d.Name, d.Namespace), d.Absence)
+		p.message(w, rootOfRelease, http.StatusNotFound, fmt.Sprintf("No release %s in namespace %s", d.Name, d.Namespace), absenceText(d.Absence))
 		return
 	}
 	now := time.Now()
@@ -107,7 +108,7 @@ func keyOf(req *http.Request) release.Key {
 	return release.Key{Namespace: req.PathValue("namespace"), Name: req.PathValue("name")}
 }
 
-// message answers with a page that says one thing.
+// message answers with a page of one message.
 func (p *pages) message(w http.ResponseWriter, root string, status int, title, text string) {
 	p.render(w, status, "message.html", struct {
 		frame
@@ -119,10 +120,87 @@ func (p *pages) message(w http.ResponseWriter, root string, status int, title, t
 func (p *pages) render(w http.ResponseWriter, status int, name string, view any) {
 	var page bytes.Buffer
 	if err := p.html.ExecuteTemplate(&page, name, view); err != nil {
-		http.Error(w, "the page cannot be rendered: "+err.Error(), http.StatusInternalServerError)
+		http.Error(w, "cannot render the page: "+err.Error(), http.StatusInternalServerError)
 		return
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.WriteHeader(status)
-	_, _ = w.Write(page.Bytes()) // whoever reads is gone if this fails
+	_, _ = w.Write(page.Bytes()) // it fails if the client has gone away
 }
+
+// asset serves a file of assets/. Browsers ask each time whether their
+// copy is current.
+func asset(w http.ResponseWriter, req *http.Request) {
+	name := req.PathValue("name")
+	content, err := files.ReadFile("assets/" + name)
+	if err != nil {
+		http.NotFound(w, req)
+		return
+	}
+	sum := sha256.Sum256(content)
+	w.Header().Set("ETag", fmt.Sprintf("W/%q", hex.EncodeToString(sum[:8]))) // weak: compressed or not
+	w.Header().Set("Cache-Control", "no-cache")
+	http.ServeContent(w, req, name, time.Time{}, bytes.NewReader(content))
+}
+
+// contentSecurityPolicy allows what the pages have: nothing inline, and nothing
+// from other hosts.
+const contentSecurityPolicy = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; " +
+	"form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+
+// withSecurityHeaders adds the headers that every page and API response has.
+// Browsers and proxies must not store them: they are about other people's
+// releases. The assets are not, and set a header of their own.
+func withSecurityHeaders(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		h := w.Header()
+		h.Set("Content-Security-Policy", contentSecurityPolicy)
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("Cache-Control", "no-store")
+		next.ServeHTTP(w, req)
+	})
+}
+
+// exact writes a time for people who compare it with a log.
+func exact(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format("2006-01-02 15:04:05Z")
+}
+
+// ago writes how long ago a time was, in one unit.
+func ago(t, now time.Time) string {
+	d := now.Sub(t)
+	switch {
+	case t.IsZero():
+		return ""
+	case d < -time.Minute:
+		return "in the future"
+	case d < time.Minute: // a little ahead is another machine's clock
+		return fmt.Sprintf("%d s ago", max(d, 0)/time.Second)
+	case d < time.Hour:
+		return fmt.Sprintf("%d min ago", d/time.Minute)
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%d h ago", d/time.Hour)
+	}
+	return fmt.Sprintf("%d d ago", d/(24*time.Hour))
+}
+
+// payloadLimit is how many bytes of data Kubernetes takes in one object.
+const payloadLimit = 1 << 20
+
+// size writes a number of bytes.
+func size(n int) string {
+	switch {
+	case n == 0:
+		return ""
+	case n < 1<<10:
+		return fmt.Sprintf("%d B", n)
+	}
+	return fmt.Sprintf("%.1f KiB", float64(n)/(1<<10))
+}
+
+// isLarge reports whether a payload is near the limit.
+func isLarge(n int) bool { return n > payloadLimit*8/10 }

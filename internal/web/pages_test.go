@@ -140,29 +140,29 @@ func TestPagesSayWhatIsWrong(t *testing.T) {
 	f := several()
 	f.set(append(f.releases, unread("legacy", "old", release.Superseded), unread("legacy", "kept", release.Uninstalled),
 		unread("legacy", "going", release.Uninstalling), unread("legacy", "odd", release.Unknown))...)
-	f.problems = []error{errors.New("what is shown may be old: cannot watch")}
+	f.problems = []release.Problem{{Kind: release.WatchDown, Storage: release.Secrets, Err: errors.New("cannot watch")}}
 	for name, tc := range map[string]struct {
 		source *fake
 		path   string
 		status int
 		want   string
 	}{
-		"a problem of the whole":         {f, "/", 200, "what is shown may be old: cannot watch"},
+		"a problem of the whole":         {f, "/", 200, "what is shown may be out of date: cannot watch"},
 		"a payload that is damaged":      {f, "/", 200, "cannot be decoded: gzip"},
 		"a payload that is not read yet": {f, "/", 200, "not read yet"},
-		"no release at all":              {&fake{}, "/", 200, "There is no Helm release here."},
+		"no release at all":              {&fake{}, "/", 200, "There are no Helm releases."},
 		"not ready":                      {&fake{awaited: errAwaited}, "/", 503, errAwaited.Error()},
 		"not ready, one release":         {&fake{awaited: errAwaited}, "/releases/a/b", 503, errAwaited.Error()},
-		"a status that there is not":     {f, "/?status=broken", 400, "status &#34;broken&#34; is none of"},
-		"a column that there is not":     {f, "/?sort=size2", 400, "no column"},
-		"a release that there is not":    {f, "/releases/shop/nothing", 404, "No record of it is in the secrets of this namespace."},
+		"a status that there is not":     {f, "/?status=broken", 400, "unknown status &#34;broken&#34;"},
+		"a column that there is not":     {f, "/?sort=size2", 400, "unknown sort column &#34;size2&#34;"},
+		"a release that there is not":    {f, "/releases/shop/nothing", 404, "There is no record of it in the secrets of this namespace."},
 		"a failed release":               {f, "/releases/shop/cart", 200, "The last operation failed. No stored revision is deployed."},
-		"a pending release":              {f, "/releases/payments/import", 200, "its client was killed"},
+		"a pending release":              {f, "/releases/payments/import", 200, "its client was stopped"},
 		"a superseded release":           {f, "/releases/legacy/old", 200, "Its newest revision is superseded. No stored revision is deployed."},
 		"an uninstalled release":         {f, "/releases/legacy/kept", 200, "uninstalled with --keep-history"},
 		"a release on its way out":       {f, "/releases/legacy/going", 200, "It is being uninstalled"},
-		"a release of no known status":   {f, "/releases/legacy/odd", 200, "Its status label is missing, or none that Helm knows."},
-		"a question that is none":        {f, "/?status=failed;namespace=shop", 400, "the query cannot be read"},
+		"a release of no known status":   {f, "/releases/legacy/odd", 200, "Its status label is missing, or is not a status of Helm."},
+		"a question that is none":        {f, "/?status=failed;namespace=shop", 400, "invalid query"},
 		"an unreadable release":          {f, "/releases/legacy/wiki", 200, "cannot be decoded (gzip)"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -182,7 +182,7 @@ func TestNothingIsTakenForMarkup(t *testing.T) {
 	r.Payload.Head.Description, r.Payload.Head.Chart.AppVersion = evil, evil
 	broken := undecodable("shop", "broken")
 	broken.Payload.Problem = evil
-	f := &fake{problems: []error{errors.New(evil)}}
+	f := &fake{problems: []release.Problem{{Kind: release.WatchDown, Err: errors.New(evil)}}}
 	f.set(r, broken)
 	handler := routes(t, f)
 	for _, path := range []string{"/", "/releases/shop/cart", "/releases/shop/broken", "/?q=%22%3E%3Cscript%3E", "/?namespace=%22%3E%3Cscript%3E", "/?sort=%3Cscript%3E", "/releases/%3Cscript%3E/x"} {

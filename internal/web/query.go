@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -11,22 +12,22 @@ import (
 )
 
 const (
-	// maxQuery is how much of an address is a question, in bytes: pages repeat
-	// it in their links, and each release is held against it.
+	// maxQuery bounds the query of a URL, in bytes: pages repeat it in their links,
+	// and each release is compared with it.
 	maxQuery = 4 << 10
 	// maxWords is how many words are searched for.
 	maxWords = 16
 )
 
-// questions reads the parameters of a request. Only those that are lists may
-// be repeated; nothing is left out in silence.
-func questions(req *http.Request) (url.Values, error) {
+// parameters reads the parameters of a request. Only those that are lists may be
+// repeated.
+func parameters(req *http.Request) (url.Values, error) {
 	if len(req.URL.RawQuery) > maxQuery {
 		return nil, fmt.Errorf("the query is longer than %d bytes", maxQuery)
 	}
 	v, err := url.ParseQuery(req.URL.RawQuery)
 	if err != nil {
-		return nil, fmt.Errorf("the query cannot be read: %w", err)
+		return nil, fmt.Errorf("invalid query: %w", err)
 	}
 	for name, values := range v {
 		if name != "namespace" && name != "status" && len(values) > 1 {
@@ -36,7 +37,7 @@ func questions(req *http.Request) (url.Values, error) {
 	return v, nil
 }
 
-// query says which releases are wanted. The zero value wants all.
+// query selects releases. The zero value selects all.
 type query struct {
 	namespaces []string
 	statuses   []release.Status
@@ -50,7 +51,7 @@ func parseQuery(v url.Values) (query, error) {
 	q := query{namespaces: split(v["namespace"]), chart: v.Get("chart")}
 	for _, s := range split(v["status"]) {
 		if !slices.Contains(release.Statuses(), release.Status(s)) {
-			return query{}, fmt.Errorf("status %q is none of %v", cut(s), release.Statuses())
+			return query{}, fmt.Errorf("unknown status %q; known are %v", cut(s), release.Statuses())
 		}
 		q.statuses = append(q.statuses, release.Status(s))
 	}
@@ -73,10 +74,10 @@ func split(values []string) []string {
 	return all
 }
 
-// cut bounds what an answer repeats of a question.
+// cut bounds what an error quotes of a request.
 func cut(s string) string { return strings.ToValidUTF8(s[:min(len(s), 64)], "") }
 
-// matches reports whether a release is wanted, whatever its status.
+// matches reports whether a release is selected, apart from its status.
 func (q *query) matches(r *release.Release) bool {
 	if len(q.namespaces) > 0 && !slices.Contains(q.namespaces, r.Namespace) {
 		return false
@@ -98,7 +99,108 @@ func (q *query) matches(r *release.Release) bool {
 	return true
 }
 
-// wants reports whether the status of a release is wanted.
+// wants reports whether the status of a release is selected.
 func (q *query) wants(r *release.Release) bool {
 	return len(q.statuses) == 0 || slices.Contains(q.statuses, r.Newest.Status)
 }
+
+// column is something that releases can be sorted by.
+type column struct {
+	key     string // in URLs
+	title   string
+	compare func(a, b *release.Release) int
+}
+
+// columns returns the columns of the table of releases, in order.
+func columns() []column {
+	return []column{
+		{"namespace", "Namespace", func(a, b *release.Release) int { return cmp.Compare(a.Namespace, b.Namespace) }},
+		{"name", "Release", func(a, b *release.Release) int { return cmp.Compare(a.Name, b.Name) }},
+		{"status", "Status", func(a, b *release.Release) int { return urgency(a) - urgency(b) }},
+		{"revision", "Newest", func(a, b *release.Release) int { return a.Newest.Number - b.Newest.Number }},
+		{"deployed", "Deployed", func(a, b *release.Release) int { return a.Deployed - b.Deployed }},
+		{"chart", "Chart", byChart(func(c release.Chart) string { return c.Name })},
+		{"version", "Version", byChart(func(c release.Chart) string { return c.Version })},
+		{"app", "App version", byChart(func(c release.Chart) string { return c.AppVersion })},
+		{"updated", "Updated", func(a, b *release.Release) int {
+			x, _ := a.Head()
+			y, _ := b.Head()
+			return x.LastDeployed.Compare(y.LastDeployed)
+		}},
+		{"size", "Payload", func(a, b *release.Release) int { return payload(a).Bytes - payload(b).Bytes }},
+	}
+}
+
+// order is a column that the table is sorted by.
+type order struct {
+	column
+	reverse bool
+}
+
+// parseSort reads the name of a column, with a minus in front for the reverse
+// order. The default is what needs attention first.
+func parseSort(s string) (order, error) {
+	key, reverse := strings.CutPrefix(cmp.Or(s, "status"), "-")
+	for _, c := range columns() {
+		if c.key != key {
+			continue
+		}
+		by := c.compare
+		c.compare = func(a, b *release.Release) int {
+			n := by(a, b)
+			if reverse {
+				n = -n
+			}
+			return cmp.Or(n, a.Compare(b.Key))
+		}
+		return order{c, reverse}, nil
+	}
+	return order{}, fmt.Errorf("unknown sort column %q", cut(key))
+}
+
+// urgency orders statuses, those that need attention first.
+func urgency(r *release.Release) int {
+	return slices.Index([]release.Status{
+		release.Failed, release.PendingInstall, release.PendingUpgrade, release.PendingRollback, release.Uninstalling,
+		release.Unknown, release.Superseded, release.Uninstalled, release.Deployed,
+	}, r.Newest.Status)
+}
+
+func byChart(of func(release.Chart) string) func(a, b *release.Release) int {
+	return func(a, b *release.Release) int {
+		x, _ := a.Chart()
+		y, _ := b.Chart()
+		return natural(of(x), of(y))
+	}
+}
+
+// payload returns the zero value if nothing has been read.
+func payload(r *release.Release) release.Payload {
+	if r.Payload == nil {
+		return release.Payload{}
+	}
+	return *r.Payload
+}
+
+// natural compares texts so that 1.9 comes before 1.10.
+func natural(a, b string) int {
+	for a != "" && b != "" {
+		x, y := digits(a), digits(b)
+		if x == 0 || y == 0 {
+			if a[0] != b[0] {
+				return int(a[0]) - int(b[0])
+			}
+			a, b = a[1:], b[1:]
+			continue
+		}
+		m, n := strings.TrimLeft(a[:x], "0"), strings.TrimLeft(b[:y], "0")
+		if c := cmp.Or(len(m)-len(n), cmp.Compare(m, n)); c != 0 {
+			return c
+		}
+		a, b = a[x:], b[y:]
+	}
+	return len(a) - len(b)
+}
+
+// digits returns how many digits a text begins with.
+func digits(s string) int { return len(s) - len(strings.TrimLeft(s, "0123456789")) }

@@ -10,31 +10,32 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/activation"
 	"github.com/klauspost/compress/gzhttp"
+	"github.com/mdlayher/vsock"
 	toolkit "github.com/prometheus/exporter-toolkit/web"
 )
 
 const (
 	headerTimeout = 10 * time.Second
 	idleTimeout   = 2 * time.Minute
-	// writeTimeout is how long a client may take to read its answer; one that
-	// stalls would otherwise hold its snapshot of a scrape for ever.
+	// writeTimeout is how long a client may take to read its response; one that
+	// stalls would otherwise hold its snapshot of a scrape forever.
 	writeTimeout = time.Minute
-	// drainTimeout bounds how long requests in flight may take to finish once
+	// drainTimeout bounds how long requests in flight may take to finish after
 	// the server is told to stop.
 	drainTimeout = 10 * time.Second
 )
 
 // Config says what to serve, and where.
 type Config struct {
-	// Addresses to listen on, such as ":8080".
-	Addresses []string
-	// ConfigFile is an exporter-toolkit file for TLS and basic auth, empty for
-	// plain HTTP.
-	ConfigFile string
+	// Listen are the addresses, and the file for TLS and basic auth.
+	Listen *toolkit.FlagConfig
 	// Metrics serves /metrics.
 	Metrics http.Handler
 	// Ready returns what /readyz waits for, nil if nothing.
@@ -50,38 +51,71 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-// Server is an HTTP server that listens from the start, and serves once run.
+// Server is an HTTP server that listens from the start, and serves when run.
 type Server struct {
 	cfg       Config
+	handler   http.Handler
 	listeners []net.Listener
-	routes    http.Handler
 }
 
-// Listen opens the addresses, so that a busy port is an error at once.
+// Listen opens the addresses, so that a busy port is an error before anything
+// starts. It fails if the config file is invalid, too.
 func Listen(cfg Config) (*Server, error) {
-	if cfg.ConfigFile != "" {
-		if err := toolkit.Validate(cfg.ConfigFile); err != nil {
-			return nil, fmt.Errorf("web config file %s: %w", cfg.ConfigFile, err)
+	if file := *cfg.Listen.WebConfigFile; file != "" {
+		if err := toolkit.Validate(file); err != nil {
+			return nil, fmt.Errorf("--web.config.file=%s: %w", file, err)
 		}
 	}
-	routes, err := routes(cfg)
+	handler, err := newHandler(cfg)
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, routes: routes}
-	for _, address := range cfg.Addresses {
-		l, err := net.Listen("tcp", address)
-		if err != nil {
-			s.close()
-			return nil, fmt.Errorf("web listen address: %w", err)
-		}
-		s.listeners = append(s.listeners, l)
+	listeners, err := listen(cfg.Listen)
+	if err != nil {
+		return nil, err
 	}
-	return s, nil
+	return &Server{cfg, handler, listeners}, nil
 }
 
-// Run serves until the context ends, then lets requests in flight finish. If
-// one of the addresses fails, it stops all. It is called once.
+// listen opens what toolkit.ListenAndServe would open, which serves at once.
+func listen(flags *toolkit.FlagConfig) (all []net.Listener, err error) {
+	if flags.WebSystemdSocket != nil && *flags.WebSystemdSocket {
+		if all, err = activation.Listeners(); err == nil && len(all) == 0 {
+			err = errors.New("--web.systemd-socket: systemd has passed no socket")
+		}
+		return all, err
+	}
+	for _, address := range *flags.WebListenAddresses {
+		l, err := listenAt(address)
+		if err != nil {
+			for _, opened := range all {
+				_ = opened.Close() // nothing was written through it
+			}
+			return nil, fmt.Errorf("--web.listen-address=%s: %w", address, err)
+		}
+		all = append(all, l)
+	}
+	return all, nil
+}
+
+func listenAt(address string) (net.Listener, error) {
+	virtual, ok := strings.CutPrefix(address, "vsock://")
+	if !ok {
+		return net.Listen("tcp", address)
+	}
+	_, text, err := net.SplitHostPort(virtual)
+	if err != nil {
+		return nil, err
+	}
+	port, err := strconv.ParseUint(text, 10, 32)
+	if err != nil {
+		return nil, fmt.Errorf("port: %w", err)
+	}
+	return vsock.Listen(uint32(port), nil)
+}
+
+// Run serves until the context ends, then lets requests in flight
+// finish. If an address fails, it stops all of them. It is called once.
 func (s *Server) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -100,11 +134,11 @@ func (s *Server) Run(ctx context.Context) error {
 	return nil
 }
 
-// serve answers on one address. The toolkit sets up a server for TLS and basic
-// auth when it serves, so each address has its own.
+// serve serves one address. The toolkit sets up TLS and basic auth in the
+// http.Server while it serves, so that each address needs its own.
 func (s *Server) serve(ctx context.Context, l net.Listener) error {
 	server := &http.Server{
-		Handler:           s.routes,
+		Handler:           s.handler,
 		ReadHeaderTimeout: headerTimeout,
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
@@ -116,8 +150,8 @@ func (s *Server) serve(ctx context.Context, l net.Listener) error {
 		defer cancel()
 		drained <- server.Shutdown(limited)
 	})
-	err := toolkit.Serve(l, server, &toolkit.FlagConfig{WebConfigFile: &s.cfg.ConfigFile}, s.cfg.Logger)
-	if stop() { // not told to stop: serving failed
+	err := toolkit.Serve(l, server, s.cfg.Listen, s.cfg.Logger)
+	if stop() { // the context has not ended
 		return err
 	}
 	if err := <-drained; err != nil && !errors.Is(err, context.DeadlineExceeded) {
@@ -126,41 +160,25 @@ func (s *Server) serve(ctx context.Context, l net.Listener) error {
 	return nil
 }
 
-// Addresses returns where the server listens, in the order of the config.
-func (s *Server) Addresses() []net.Addr {
-	addresses := make([]net.Addr, len(s.listeners))
-	for i, l := range s.listeners {
-		addresses[i] = l.Addr()
-	}
-	return addresses
-}
-
-func (s *Server) close() {
-	for _, l := range s.listeners {
-		_ = l.Close() // nothing was written through it
-	}
-}
-
-func routes(cfg Config) (http.Handler, error) {
-	pages, err := newPages(cfg)
+func newHandler(cfg Config) (http.Handler, error) {
+	p, err := newPages(cfg)
 	if err != nil {
 		return nil, err
 	}
-	// Like a scrape: every browser and most programs take gzip.
 	compressed, err := gzhttp.NewWrapper(gzhttp.EnableZstd(false))
 	if err != nil {
 		return nil, fmt.Errorf("compression: %w", err)
 	}
 	mux := http.NewServeMux()
 	for pattern, handler := range map[string]http.HandlerFunc{
-		"GET /{$}":                                pages.overview,
-		"GET /releases/{namespace}/{name}":        pages.release,
-		"GET /api/v1/releases":                    pages.apiList,
-		"GET /api/v1/releases/{namespace}/{name}": pages.apiGet,
-		"/api/":              apiElse,
+		"GET /{$}":                                p.serveOverview,
+		"GET /releases/{namespace}/{name}":        p.serveRelease,
+		"GET /api/v1/releases":                    p.apiList,
+		"GET /api/v1/releases/{namespace}/{name}": p.apiGet,
+		"/api/":              apiNotFound,
 		"GET /assets/{name}": asset,
 	} {
-		mux.Handle(pattern, guarded(compressed(handler)))
+		mux.Handle(pattern, withSecurityHeaders(compressed(handler)))
 	}
 	mux.Handle("GET /metrics", cfg.Metrics)
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) {
@@ -172,7 +190,7 @@ func routes(cfg Config) (http.Handler, error) {
 			return
 		}
 		_, _ = fmt.Fprintln(w, "ok")
-		for _, problem := range cfg.Releases.Problems() {
+		for _, problem := range problemTexts(cfg.Releases.Problems()) {
 			_, _ = fmt.Fprintln(w, problem)
 		}
 	})

@@ -14,18 +14,25 @@ import (
 	"sync/atomic"
 	"testing"
 
+	toolkit "github.com/prometheus/exporter-toolkit/web"
+
 	"github.com/helm-state-metrics/helm-state-metrics/internal/web"
 )
 
 // config serves on a free port; its metrics handler is the given one.
 func config(metrics http.Handler) web.Config {
 	return web.Config{
-		Addresses: []string{"127.0.0.1:0"},
-		Metrics:   metrics,
-		Ready:     func() error { return nil },
-		Releases:  &fake{},
-		Logger:    slog.New(slog.DiscardHandler),
+		Listen:   listenOn("", "127.0.0.1:0"),
+		Metrics:  metrics,
+		Ready:    func() error { return nil },
+		Releases: &fake{},
+		Logger:   slog.New(slog.DiscardHandler),
 	}
+}
+
+// listenOn are the flags for addresses and a config file.
+func listenOn(file string, addresses ...string) *toolkit.FlagConfig {
+	return &toolkit.FlagConfig{WebListenAddresses: &addresses, WebConfigFile: &file}
 }
 
 // serve runs a server until the test ends, and returns its first URL.
@@ -113,8 +120,7 @@ func TestEveryAddressIsServedWithTheConfigFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	cfg := config(http.NotFoundHandler())
-	cfg.Addresses = []string{"127.0.0.1:0", "127.0.0.1:0"}
-	cfg.ConfigFile = file
+	cfg.Listen = listenOn(file, "127.0.0.1:0", "127.0.0.1:0")
 	for _, address := range running(t, cfg).Addresses() {
 		if status, body := get(t, "http://"+address.String()+"/livez"); status != http.StatusOK || body != "ok\n" {
 			t.Errorf("%s: got %d %q", address, status, body)
@@ -162,15 +168,16 @@ func TestListenRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, tc := range map[string]struct {
-		change func(*web.Config)
+		listen *toolkit.FlagConfig
 		want   string
 	}{
-		"a busy port":                    {func(c *web.Config) { c.Addresses = []string{busy.Addr().String()} }, "address already in use"},
-		"a web config file that is none": {func(c *web.Config) { c.ConfigFile = broken }, broken},
+		"a busy port":                    {listenOn("", "127.0.0.1:0", busy.Addr().String()), "address already in use"},
+		"a vsock address without a port": {listenOn("", "vsock://:ssh"), "--web.listen-address=vsock://:ssh"},
+		"a broken web config file":       {listenOn(broken, "127.0.0.1:0"), broken},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg := config(http.NotFoundHandler())
-			tc.change(&cfg)
+			cfg.Listen = tc.listen
 			if _, err := web.Listen(cfg); err == nil || !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("got %v, want an error with %q", err, tc.want)
 			}

@@ -18,7 +18,7 @@ type fake struct {
 	releases []*release.Release             // sorted; guarded by mu
 	details  map[release.Key]release.Detail // of those that have more to tell; guarded by mu
 	awaited  error                          // guarded by mu
-	problems []error                        // guarded by mu
+	problems []release.Problem              // guarded by mu
 }
 
 func (f *fake) Releases() ([]*release.Release, error) {
@@ -35,13 +35,13 @@ func (f *fake) Release(_ context.Context, key release.Key) (release.Detail, erro
 	}
 	i := slices.IndexFunc(f.releases, func(r *release.Release) bool { return r.Key == key })
 	if i < 0 {
-		return release.Detail{Key: key, Absence: "No record of it is in the secrets of this namespace."}, nil
+		return release.Detail{Key: key, Absence: release.Absence{Cause: release.NoRecord, Storages: []release.Storage{release.Secrets}}}, nil
 	}
 	r := f.releases[i]
 	return release.Detail{Key: key, Shown: r, Revisions: []*release.Revision{r.Newest}}, nil
 }
 
-func (f *fake) Problems() []error {
+func (f *fake) Problems() []release.Problem {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.problems

@@ -261,15 +261,15 @@ func (s seed) alerts(t *testing.T) {
 	want := map[string]string{
 		"HelmReleaseFailed " + shop + "/broken":         "Release " + shop + "/broken at revision 1 failed, and no older revision is deployed.",
 		"HelmReleaseUpgradeFailed " + team + "/half":    "Release " + team + "/half at revision 2 failed; an older revision (1) is still deployed.",
-		"HelmReleaseStuckPending " + team + "/app":      "Release " + team + "/app at revision 2 is pending-upgrade, and the last write to its record at …",
-		"HelmReleaseStuckUninstalling " + shop + "/app": "Release " + shop + "/app at revision 1 is uninstalling, and the last write to the record is long ago.",
+		"HelmReleaseStuckPending " + team + "/app":      "Release " + team + "/app at revision 2 is pending-upgrade, and its record was last written at …",
+		"HelmReleaseStuckUninstalling " + shop + "/app": "Release " + shop + "/app at revision 1 is uninstalling, and its record was last written long ago.",
 		"HelmReleasePayloadLarge " + shop + "/big":      "The record of release " + shop + "/big at revision 1 (…",
 		"HelmReleaseChartDeprecated " + shop + "/dated": "The chart of release " + shop + "/dated at revision 1 is marked as deprecated by its authors.",
 	}
 	for _, f := range s.facts {
 		if f.stored > 1 {
 			name := f.Namespace + "/" + f.Name
-			want["HelmReleaseManyRevisions "+name] = fmt.Sprintf("The %d stored revisions of release %s at revision %d are many: whoever upgrades it does not limit its history.", f.stored, name, f.Revision)
+			want["HelmReleaseManyRevisions "+name] = fmt.Sprintf("Release %s at revision %d has %d stored revisions. Limit the history when you upgrade it.", name, f.Revision, f.stored)
 		}
 	}
 	eventually(t, patience, func() error {

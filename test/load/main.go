@@ -92,7 +92,7 @@ func newEngine(n int) (*engine, error) {
 	}
 	store.Synced()
 	registry := client.NewPedanticRegistry()
-	registry.MustRegister(store.Collectors()...)
+	registry.MustRegister(store.Collector())
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return &engine{store: store, handler: metrics.NewHandler(store, registry), releases: n}, nil
 }

@@ -96,7 +96,7 @@ func TestRevisionsDifferInTheirHeads(t *testing.T) {
 			t.Errorf("record %d has the labels %v; want revision %d, %s", i, r.Labels, i+1, want)
 		}
 		full := expect.Value(payload.Decode(r.Data[cluster.PayloadKey]))(t)
-		head := expect.Value(decode.New().Head(bytes.NewReader(r.Data[cluster.PayloadKey])))(t)
+		head := expect.Value(new(decode.Decoder).Head(bytes.NewReader(r.Data[cluster.PayloadKey])))(t)
 		if head.Chart.Version != full.Chart.Metadata.Version || !head.LastDeployed.Equal(full.Info.LastDeployed.Time) {
 			t.Errorf("revision %d: the head says %s of %s, the whole %s of %s", i+1,
 				head.Chart.Version, head.LastDeployed, full.Chart.Metadata.Version, full.Info.LastDeployed)

@@ -24,7 +24,7 @@ func TestGeneratedReleasesAreReadBack(t *testing.T) {
 			t.Error("the manifest has changed")
 		}
 		expect.Equal(t, "the metadata differs", r.Chart.Metadata, full.Chart.Metadata)
-		head := expect.Value(decode.New().Head(bytes.NewReader(encoded)))(t)
+		head := expect.Value(new(decode.Decoder).Head(bytes.NewReader(encoded)))(t)
 		if head.Chart.Name != full.Chart.Metadata.Name || head.Chart.Version != "1.2.3" || !head.LastDeployed.Equal(full.Info.LastDeployed.Time) {
 			t.Errorf("the exporter reads %v %v, Helm %v", head.Chart, head.LastDeployed, full.Chart.Metadata)
 		}

@@ -35,7 +35,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- ternary "HTTPS" "HTTP" .Values.tls.enabled -}}
 {{- end -}}
 
-{{/* A probe of .path. A kubelet has no password and no certificate: where one is asked for, it can only knock. */}}
+{{/* A probe of .path. The kubelet cannot send a password or client certificate, so use tcpSocket if one is required. */}}
 {{- define "helm-state-metrics.probe" -}}
 {{- $config := .root.Values.tls.webConfig -}}
 {{- if and .root.Values.tls.enabled (or $config.basic_auth_users (dig "tls_server_config" "client_auth_type" "" $config)) -}}
@@ -49,7 +49,7 @@ httpGet:
 {{- end -}}
 {{- end -}}
 
-{{/* What the exporter does to the API server, and nothing more. */}}
+{{/* The minimal permissions of the exporter. */}}
 {{- define "helm-state-metrics.policyRules" -}}
 - apiGroups: [""]
   resources: {{ .Values.storage | toJson }}
@@ -62,12 +62,12 @@ httpGet:
   namespace: {{ .Release.Namespace }}
 {{- end -}}
 
-{{/* An endpoint of a ServiceMonitor or a PodMonitor, whose values are .monitor. */}}
+{{/* The endpoint of a ServiceMonitor or PodMonitor with the values .monitor. */}}
 {{- define "helm-state-metrics.endpoint" -}}
 - port: http
   path: /metrics
   scheme: {{ include "helm-state-metrics.scheme" .root | lower }}
-  # Or the label "namespace" of a release would be replaced by that of the exporter.
+  # Keeps the label namespace of the releases.
   honorLabels: true
   {{- with .monitor.interval }}
   interval: {{ . }}
@@ -103,7 +103,7 @@ httpGet:
   {{- end }}
 {{- end -}}
 
-{{/* The groups of files/rules.yaml with the overrides merged in, and without what is disabled. */}}
+{{/* The groups of files/rules.yaml with overrides merged and disabled rules removed. */}}
 {{- define "helm-state-metrics.ruleGroups" -}}
 {{- $names := list -}}
 {{- $groups := list -}}

@@ -19,8 +19,8 @@ type failing struct{ err error }
 
 func (f failing) RoundTrip(*http.Request) (*http.Response, error) { return nil, f.err }
 
-func outcome(transport http.RoundTripper, req *http.Request) error {
-	resp, err := transport.RoundTrip(req)
+func outcome(rt http.RoundTripper, req *http.Request) error {
+	resp, err := rt.RoundTrip(req)
 	if err == nil {
 		_ = resp.Body.Close() // it is empty
 	}
@@ -40,7 +40,7 @@ func TestNoErrorIsRepeatedByClientGo(t *testing.T) {
 		if bad != nil {
 			t.Fatal(bad)
 		}
-		got := outcome(newTransport(failing{err}), req)
+		got := outcome(transport{base: failing{err}}, req)
 		if got == nil {
 			t.Fatalf("%v is no error any more", err)
 		}
@@ -48,7 +48,7 @@ func TestNoErrorIsRepeatedByClientGo(t *testing.T) {
 		if utilnet.IsProbableEOF(got) || utilnet.IsTimeout(got) || utilnet.IsConnectionReset(got) || utilnet.IsHTTP2ConnectionLost(got) {
 			t.Errorf("client-go knows %q", got)
 		}
-		if !strings.Contains(got.Error(), "no answer: ") || !isUnavailable(got) {
+		if !strings.Contains(got.Error(), "no response: ") || !isUnavailable(got) {
 			t.Errorf("%q does not say that the API server is away", got)
 		}
 	}
@@ -61,7 +61,7 @@ func TestTheEndOfAContextStaysOne(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := outcome(newTransport(failing{context.Canceled}), req); !errors.Is(err, context.Canceled) {
+	if err := outcome(transport{base: failing{context.Canceled}}, req); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 }

@@ -1,0 +1,205 @@
+// Package decode reads a release's head from the first kilobytes of its stored
+// payload.
+package decode
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/base64"
+	"errors"
+	"io"
+	"strings"
+	"sync"
+
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/klauspost/compress/gzip"
+
+	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
+)
+
+const (
+	// The first firstPrefix bytes of the text hold most heads, and the first
+	// secondPrefix bytes hold nearly all; BenchmarkHead compares sizes. A prefix
+	// is also faster than a stream: inflate returns what it has at the end of
+	// its input, and otherwise only when it has 32 KB.
+	firstPrefix  = 3 << 10
+	secondPrefix = 8 << 10
+
+	// maxPrefixDocument bounds the JSON that is read of a prefix, which is 20 to
+	// 40 KB in practice but could be megabytes.
+	maxPrefixDocument = 64 << 10
+	// maxDocument bounds the JSON that is read of a whole payload. A payload is
+	// at most 1 MiB, and charts compress to a fifth.
+	maxDocument = 16 << 20
+	// maxPayload bounds the stored text of a payload, line breaks included.
+	maxPayload = 32 << 20
+)
+
+// Reason is why a payload has no head. It is an error, and a label value of
+// metrics. It never quotes the payload, which may hold secrets.
+type Reason string
+
+// The reasons.
+const (
+	Base64    Reason = "base64"    // it is not padded standard base64
+	Empty     Reason = "empty"     // it has no bytes, or only line breaks
+	Gzip      Reason = "gzip"      // it starts as gzip and is damaged within the head
+	JSON      Reason = "json"      // it is not JSON, or a field has a type that Helm refuses
+	Limit     Reason = "limit"     // it is larger, longer or deeper than any release
+	Truncated Reason = "truncated" // it ends before its head does
+)
+
+// Reasons returns every reason, in alphabetical order.
+func Reasons() []Reason { return []Reason{Base64, Empty, Gzip, JSON, Limit, Truncated} }
+
+func (r Reason) Error() string { return "the payload cannot be decoded: " + string(r) }
+
+// Decoder reads heads. It is safe for concurrent use. The zero value is ready
+// for use.
+type Decoder struct {
+	buffers sync.Pool // of *buffers
+	// whole is held while a payload is decoded as a whole, which can take
+	// megabytes of memory for one that is made to.
+	whole sync.Mutex
+}
+
+// Head reads the head of a payload as Helm stores it: base64 of gzip of JSON,
+// or base64 of JSON.
+//
+// It stops reading where the head ends, and does not report what is wrong
+// behind it; no checksum is verified. Any order of fields gives the same head;
+// an order other than Helm's makes it read more.
+//
+// A missing or null info or chart leaves its part of the head zero, as does a
+// missing or null field, and a time that is "". Times are in UTC. A field of a
+// type that Helm refuses is an error. Field names are matched exactly. Of
+// repeated infos, charts or chart metadata the first counts, of other repeated
+// fields the last. A description of more than 512 bytes is cut to that length,
+// ending in "…".
+//
+// The error is a Reason, or the reader's own; the head is zero then.
+func (d *Decoder) Head(payload io.Reader) (release.Head, error) {
+	b, ok := d.buffers.Get().(*buffers)
+	if !ok {
+		b = newBuffers()
+	}
+	defer d.buffers.Put(b)
+	src := &source{r: payload, left: maxPayload}
+	b.text.Reset(src)
+	defer b.text.Reset(nil)
+	for _, size := range [...]int{firstPrefix, secondPrefix} {
+		prefix, err := b.text.Peek(size)
+		if head, err := b.prefixHead(prefix); err == nil {
+			return head, nil
+		}
+		if err == io.EOF {
+			break // there is no more text
+		}
+		if err != nil {
+			return release.Head{}, err
+		}
+	}
+	d.whole.Lock()
+	defer d.whole.Unlock()
+	head, err := wholeHead(b.text)
+	switch {
+	case err == nil:
+		return head, nil
+	case src.err != nil:
+		return release.Head{}, src.err
+	}
+	return release.Head{}, reasonOf(err)
+}
+
+// source is the payload's text. It keeps the error of the payload's reader,
+// which must not be taken for one of the payload: a reader may well fail with
+// io.ErrUnexpectedEOF.
+type source struct {
+	r    io.Reader
+	left int
+	err  error // other than io.EOF
+}
+
+func (s *source) Read(p []byte) (int, error) {
+	if s.left <= 0 {
+		return 0, Limit
+	}
+	n, err := s.r.Read(p)
+	s.left -= max(n, 1) // a reader that returns nothing for ever ends, too
+	if err != nil && err != io.EOF {
+		s.err = err
+	}
+	return n, err
+}
+
+// buffers are what the decoding of a prefix needs, for use again and again.
+type buffers struct {
+	text    *bufio.Reader
+	decoded [secondPrefix / 4 * 3]byte
+	prefix  bytes.Reader
+	gunzip  gzip.Reader
+	json    *jsontext.Decoder
+}
+
+func newBuffers() *buffers {
+	return &buffers{text: bufio.NewReaderSize(nil, secondPrefix), json: jsontext.NewDecoder(strings.NewReader(""))}
+}
+
+// prefixHead reads the head from the beginning of a payload's text. It fails if
+// the head is not all in it; why it fails is known only from the whole payload.
+func (b *buffers) prefixHead(text []byte) (release.Head, error) {
+	// The text may end within a quantum.
+	n, _ := base64.StdEncoding.Decode(b.decoded[:], text)
+	b.prefix.Reset(b.decoded[:n])
+	var document io.Reader = &b.prefix
+	if isGzip(b.decoded[:n]) {
+		if err := b.gunzip.Reset(&b.prefix); err != nil {
+			return release.Head{}, err
+		}
+		document = &b.gunzip
+	}
+	b.json.Reset(io.LimitReader(document, maxPrefixDocument), jsonOptions()...)
+	return readHead(b.json)
+}
+
+// wholeHead reads the head from a payload's text, however far behind it is.
+func wholeHead(text io.Reader) (release.Head, error) {
+	stored := bufio.NewReader(base64.NewDecoder(base64.StdEncoding, text))
+	start, err := stored.Peek(4)
+	if err != nil && (err != io.EOF || len(start) == 0) {
+		if err == io.EOF {
+			err = Empty
+		}
+		return release.Head{}, err
+	}
+	var document io.Reader = stored
+	if isGzip(start) {
+		if document, err = gzip.NewReader(stored); err != nil {
+			return release.Head{}, err
+		}
+	}
+	return readHead(jsontext.NewDecoder(&source{r: document, left: maxDocument}, jsonOptions()...))
+}
+
+// isGzip tells gzip from plain JSON as Helm does.
+func isGzip(start []byte) bool {
+	return len(start) > 3 && start[0] == 0x1f && start[1] == 0x8b && start[2] == 0x08
+}
+
+// reasonOf returns the reason for an error of decoding a whole payload.
+func reasonOf(err error) Reason {
+	var reason Reason
+	var invalid base64.CorruptInputError
+	var syntax *jsontext.SyntacticError
+	switch {
+	case errors.As(err, &reason):
+		return reason
+	case errors.As(err, &invalid):
+		return Base64
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return Truncated
+	case errors.As(err, &syntax):
+		return JSON
+	}
+	return Gzip
+}
