@@ -199,6 +199,6 @@ bin/golangci-lint: test/tools/golangci-lint/go.mod test/tools/golangci-lint/go.s
 	$(call started,golangci-lint (about 2 minutes when nothing is cached))
 	@cd test/tools/golangci-lint && $(go_build) -ldflags='-s -w' -o ../../../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 
-bin/demo: $(wildcard test/demo/*.go) go.mod
+bin/demo: $(wildcard test/demo/*.go test/support/process/*.go) go.mod
 	$(call started,the demo)
 	@$(go_build) -o $@ ./test/demo

@@ -1,13 +1,8 @@
 package e2e_test
 
 import (
-	"bytes"
-	"compress/gzip"
-	"encoding/base64"
-	"encoding/json"
 	"flag"
 	"fmt"
-	"io"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -19,28 +14,28 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/cluster"
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/expect"
 )
 
-// The flags of `make agree`.
 var (
 	operations = flag.Int("operations", 200, "how many random operations TestAgreement does")
-	randomSeed = flag.Uint64("seed", 1, "what the random operations follow from")
+	randomSeed = flag.Uint64("seed", 1, "seed of the random operations")
 )
 
 const (
-	// rightWithin bounds the time from the last write until what is shown is
-	// right, healedWithin the same from the end of an outage.
+	// rightWithin limits the time from the last write until the exposition is right, and healedWithin the time from the
+	// end of an outage.
 	rightWithin  = time.Second
 	healedWithin = 5 * time.Second
-	// usuallyWithin is what 99 of 100 writes have to stay within.
+	// usuallyWithin is the limit for 99 of 100 writes.
 	usuallyWithin = 100 * time.Millisecond
 )
 
-// TestAgreement compares what is shown with the records themselves after each
-// of a number of random operations, by hand and by both Helms. Now and then
-// the exporter or the API server is killed, or the connection between the two
-// is cut while the operations go on. It is not parallel: the API server is that
-// of all tests.
+// TestAgreement compares what is exposed with the records after each of a number of random operations, by hand and by
+// both Helms. From time to time the exporter or the API server is killed, or the connection between the two is broken
+// while operations go on. It is not parallel because it kills the API server of all tests.
 func TestAgreement(t *testing.T) {
 	w := newWorld(t)
 	r := newRelay(t)
@@ -57,14 +52,13 @@ func TestAgreement(t *testing.T) {
 			kind, within = "an outage", healedWithin
 			switch n / between % 3 {
 			case 0:
-				_ = e.cmd.Process.Kill()
-				<-e.done
+				e.Kill()
 				w.operate(t)
 				e = startExporter(t, kubeconfig)
 			case 1:
 				shared.restart(t, 0)
 			case 2:
-				r.off()
+				r.Off()
 				for range 5 {
 					w.operate(t)
 				}
@@ -88,7 +82,7 @@ func TestAgreement(t *testing.T) {
 	}
 }
 
-// world is a number of namespaces whose records are changed at random.
+// world is a set of namespaces whose records are changed at random.
 type world struct {
 	*rand.Rand
 	namespaces []string
@@ -98,7 +92,7 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	t.Logf("the operations follow from -seed=%d", *randomSeed)
+	t.Logf("the seed of the random operations is -seed=%d", *randomSeed)
 	w := &world{Rand: rand.New(rand.NewPCG(*randomSeed, 0))}
 	for range 4 {
 		w.namespaces = append(w.namespaces, newNamespace(t, "agree"))
@@ -110,19 +104,15 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-// records are Helm's records in a namespace.
 func (w *world) records(t *testing.T, namespace string) []corev1.Secret {
 	t.Helper()
-	list, err := shared.client.CoreV1().Secrets(namespace).List(t.Context(), metav1.ListOptions{
-		LabelSelector: "owner=helm", FieldSelector: "type=helm.sh/release.v1",
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	list := expect.Value(shared.client.CoreV1().Secrets(namespace).List(t.Context(), metav1.ListOptions{
+		LabelSelector: cluster.Owner, FieldSelector: "type=" + cluster.RecordType,
+	}))(t)
 	return list.Items
 }
 
-// operate does one thing by hand in one of the namespaces, Helm's included.
+// operate does one operation by hand in one of the namespaces, also in those of Helm.
 func (w *world) operate(t *testing.T) {
 	t.Helper()
 	namespace := w.namespaces[w.IntN(len(w.namespaces))]
@@ -147,15 +137,15 @@ func (w *world) operate(t *testing.T) {
 	case do < 14:
 		one[0].Labels["status"] = w.status()
 		_, err = secrets.Update(t.Context(), &one[0], metav1.UpdateOptions{})
-	case do < 15: // a label of the release's name that is edited: the record moves to another release
+	case do < 15: // the label "name" is edited: the record moves to another release
 		one[0].Labels["name"] = "moved"
 		_, err = secrets.Update(t.Context(), &one[0], metav1.UpdateOptions{})
 	case do < 18:
 		err = secrets.Delete(t.Context(), one[0].Name, metav1.DeleteOptions{})
 	case do < 19: // all of a release
-		err = secrets.DeleteCollection(t.Context(), metav1.DeleteOptions{}, metav1.ListOptions{LabelSelector: "owner=helm,name=" + one[0].Labels["name"]})
+		err = secrets.DeleteCollection(t.Context(), metav1.DeleteOptions{}, metav1.ListOptions{LabelSelector: cluster.Owner + ",name=" + one[0].Labels["name"]})
 	default: // all of the namespace, and one again
-		err = secrets.DeleteCollection(t.Context(), metav1.DeleteOptions{}, metav1.ListOptions{LabelSelector: "owner=helm"})
+		err = secrets.DeleteCollection(t.Context(), metav1.DeleteOptions{}, metav1.ListOptions{LabelSelector: cluster.Owner})
 		w.create(t, namespace, "app", 1)
 	}
 	if err != nil {
@@ -167,21 +157,17 @@ func (w *world) status() string {
 	return strings.Fields("deployed deployed failed superseded superseded uninstalled uninstalling pending-install pending-upgrade pending-rollback unknown")[w.IntN(11)]
 }
 
-// create writes a record with a chart that no other has, in place of one of the
-// same name.
+// create writes a record with a chart that no other record has. It replaces a record of the same name.
 func (w *world) create(t *testing.T, namespace, name string, number int) {
 	t.Helper()
 	w.charts++
-	payload := strings.Replace(soundHead, `"name":"sound"`, fmt.Sprintf(`"name":"chart-%d"`, w.charts), 1) + `"}`
+	document := strings.Replace(validHead, `"name":"valid"`, fmt.Sprintf(`"name":"chart-%d"`, w.charts), 1) + `"}`
 	secrets := shared.client.CoreV1().Secrets(namespace)
-	_ = secrets.Delete(t.Context(), recordName(name, number), metav1.DeleteOptions{}) // most often there is none
-	if _, err := secrets.Create(t.Context(), secretRecord(name, number, w.status(), stored(zipped([]byte(payload)))), metav1.CreateOptions{}); err != nil {
-		t.Fatal(err)
-	}
+	_ = secrets.Delete(t.Context(), cluster.RecordName(name, number), metav1.DeleteOptions{}) // Usually there is none.
+	expect.Value(secrets.Create(t.Context(), cluster.Secret(name, number, w.status(), stored(document)), metav1.CreateOptions{}))(t)
 }
 
-// helm runs a command that may well fail, as after the records that it needs
-// were deleted by hand.
+// helm runs a command that may fail, for example after the records that it needs were deleted by hand.
 func (w *world) helm(t *testing.T) {
 	t.Helper()
 	h := w.helms[w.IntN(len(w.helms))]
@@ -194,8 +180,7 @@ func (w *world) helm(t *testing.T) {
 	_ = h.command(command).Run()
 }
 
-// agrees returns how long it took until the exporter showed what the records
-// say, and fails the test if that is too long.
+// agrees returns how long it took until the exporter exposed what the records say, which must not be too long.
 func (w *world) agrees(t *testing.T, e *exporter, within time.Duration) time.Duration {
 	t.Helper()
 	written := time.Now()
@@ -215,8 +200,7 @@ func (w *world) agrees(t *testing.T, e *exporter, within time.Duration) time.Dur
 	}
 }
 
-// truth is what is to be shown of all namespaces, derived from the records in
-// the plainest way.
+// truth returns the series that the exporter should have for all namespaces.
 func (w *world) truth(t *testing.T) series {
 	t.Helper()
 	want := make(series)
@@ -226,106 +210,8 @@ func (w *world) truth(t *testing.T) series {
 			releases[r.Labels["name"]] = append(releases[r.Labels["name"]], r)
 		}
 		for _, records := range releases {
-			maps.Copy(want, truthOf(t, records))
+			maps.Copy(want, shownByRecords(t, records))
 		}
 	}
 	return want
-}
-
-func truthOf(t *testing.T, records []corev1.Secret) series {
-	t.Helper()
-	number := func(s corev1.Secret) int {
-		n, err := strconv.Atoi(s.Labels["version"])
-		if err != nil {
-			t.Fatal(err)
-		}
-		return n
-	}
-	newest := slices.MaxFunc(records, func(a, b corev1.Secret) int {
-		if n := number(a) - number(b); n != 0 {
-			return n
-		}
-		// A label was edited by hand; then the later one counts.
-		if n := a.CreationTimestamp.Compare(b.CreationTimestamp.Time); n != 0 {
-			return n
-		}
-		return strings.Compare(string(a.UID), string(b.UID))
-	})
-	want := shown(&newest, "", len(records))
-	labels := map[string]string{"name": newest.Labels["name"], "namespace": newest.Namespace}
-	deployed := 0
-	for _, r := range records {
-		if r.Labels["status"] == "deployed" {
-			deployed = max(deployed, number(r))
-		}
-	}
-	if deployed > 0 {
-		want.add(float64(deployed), "helm_release_deployed_revision", labels)
-	}
-	head := headOf(t, newest.Data["release"])
-	if head.Chart.Metadata.Deprecated {
-		want.add(1, "helm_release_chart_deprecated", labels)
-	}
-	want.add(float64(head.Info.LastDeployed.Unix()), "helm_release_updated", labels)
-	labels = maps.Clone(labels)
-	labels["app_version"], labels["chart"], labels["chart_version"] = head.Chart.Metadata.AppVersion, head.Chart.Metadata.Name, head.Chart.Metadata.Version
-	labels["revision"] = newest.Labels["version"]
-	want.add(1, "helm_release_info", labels)
-	return want
-}
-
-// payloadHead is what of a payload is shown.
-type payloadHead struct {
-	Info struct {
-		LastDeployed time.Time `json:"last_deployed"`
-		Description  string
-	}
-	Chart struct {
-		Metadata struct {
-			Name, Version, AppVersion string
-			Deprecated                bool
-		}
-	}
-}
-
-// headOf decodes a whole payload, as Helm does.
-func headOf(t *testing.T, payload []byte) (head payloadHead) {
-	t.Helper()
-	text, err := base64.StdEncoding.DecodeString(string(payload))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if bytes.HasPrefix(text, []byte{0x1f, 0x8b, 0x08}) {
-		unzipped, err := gzip.NewReader(bytes.NewReader(text))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if text, err = io.ReadAll(unzipped); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := json.Unmarshal(text, &head); err != nil {
-		t.Fatal(err)
-	}
-	return head
-}
-
-// restart kills the control plane, and starts it again with the same data
-// after some time.
-func (c *cluster) restart(t *testing.T, after time.Duration) {
-	t.Helper()
-	_ = c.cmd.Process.Kill()
-	_ = c.cmd.Wait() // killed
-	select {
-	case <-time.After(after):
-	case <-t.Context().Done():
-	}
-	again, err := startCluster(c.dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if again.config.Host != c.config.Host {
-		t.Fatalf("the API server is at %s now, and was at %s", again.config.Host, c.config.Host)
-	}
-	c.cmd = again.cmd
 }

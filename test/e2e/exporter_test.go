@@ -1,124 +1,78 @@
 package e2e_test
 
 import (
-	"bufio"
+	"context"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
-	"time"
+
+	"github.com/google/go-cmp/cmp"
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/expect"
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/process"
 )
 
-// exporter is a running process of the program under test.
 type exporter struct {
+	*process.Process
 	url    string // without a slash at its end
 	client *http.Client
-	cmd    *exec.Cmd
-	done   chan struct{} // closed when it has ended
-
-	mu  sync.Mutex
-	log strings.Builder // guarded by mu; all of stderr
 }
 
-// listening is the line that tells the port.
-var listening = regexp.MustCompile(`msg="Listening on" address=(\S+)`)
-
-// startExporter starts the exporter on a port of its own and returns when it
-// listens. It is stopped at the end of the test, where any exit status but 0
-// is a failure.
+// startExporter starts the exporter on a free port and returns when it listens. The exporter is stopped at the end of
+// the test, where any exit status but 0 is a failure.
 func startExporter(t *testing.T, kubeconfig string, flags ...string) *exporter {
 	t.Helper()
-	e := &exporter{client: &http.Client{Timeout: patience}, done: make(chan struct{})}
-	e.cmd = exec.Command(program("helm-state-metrics"),
-		append([]string{"--kubeconfig=" + kubeconfig, "--web.listen-address=127.0.0.1:0"}, flags...)...)
-	stderr, err := e.cmd.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := e.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	address := make(chan string, 1)
-	go e.follow(stderr, address)
+	e := runExporter(t, exec.Command(process.Path("helm-state-metrics"),
+		append([]string{"--kubeconfig=" + kubeconfig, "--web.listen-address=127.0.0.1:0"}, flags...)...))
 	t.Cleanup(func() { e.stop(t) })
-	select {
-	case a := <-address:
-		e.url = "http://" + a
-	case <-e.done:
-		t.Fatal("the exporter ended instead of listening")
-	case <-time.After(patience):
-		t.Fatal("the exporter does not listen")
-	}
 	return e
 }
 
-// follow collects the log until the process ends.
-func (e *exporter) follow(stderr io.Reader, address chan<- string) {
-	defer close(e.done)
-	told := false
-	reader := bufio.NewReader(stderr)
-	for {
-		line, err := reader.ReadString('\n')
-		e.mu.Lock()
-		e.log.WriteString(line)
-		e.mu.Unlock()
-		if err != nil {
-			break
-		}
-		if match := listening.FindStringSubmatch(line); match != nil && !told {
-			told = true
-			address <- match[1]
-		}
-	}
-	_ = e.cmd.Wait() // stop looks at the exit status
-}
+// listening is the line of the log that contains the address.
+var listening = regexp.MustCompile(`msg="Listening on" address=(\S+)`)
 
-// logged returns all that was logged so far.
-func (e *exporter) logged() string {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.log.String()
+// runExporter runs a command that starts the exporter, and returns when the exporter listens.
+func runExporter(t *testing.T, cmd *exec.Cmd) *exporter {
+	t.Helper()
+	p := expect.Value(process.Start(cmd))(t)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	match, err := p.AwaitLine(ctx, listening)
+	if err != nil {
+		p.Kill()
+		t.Fatalf("%v\n%s", err, p.Output())
+	}
+	return &exporter{Process: p, url: "http://" + match[1], client: &http.Client{Timeout: patience}}
 }
 
 // alive fails the test if the process has ended.
 func (e *exporter) alive(t *testing.T) {
 	t.Helper()
-	select {
-	case <-e.done:
-		t.Fatalf("the exporter has ended: %s", e.cmd.ProcessState)
-	default:
+	if e.Ended() {
+		t.Fatal(e.Failure())
 	}
 }
 
-// stop asks the exporter to end, which it has to do in time and with status 0.
+// stop asks the exporter to end, which it has to do in time and with exit status 0.
 func (e *exporter) stop(t *testing.T) {
 	t.Helper()
-	select {
-	case <-e.done: // whoever ended it has looked at how
-	default:
-		_ = e.cmd.Process.Signal(syscall.SIGTERM)
-		select {
-		case <-e.done:
-		case <-time.After(patience):
-			_ = e.cmd.Process.Kill()
-			<-e.done
-			t.Error("the exporter did not end on SIGTERM")
-		}
-		if code := e.cmd.ProcessState.ExitCode(); code != 0 {
-			t.Errorf("the exporter ended with %s on SIGTERM, want status 0", e.cmd.ProcessState)
-		}
+	if err := e.Stop(); err != nil {
+		t.Error(err)
 	}
 	if t.Failed() {
-		t.Logf("the log of the exporter:\n%s", e.logged())
+		t.Logf("the log of the exporter:\n%s", e.Output())
 	}
 }
 
-// get returns the status and the body of an answer.
 func (e *exporter) get(path string) (status int, body string, err error) {
 	resp, err := e.client.Get(e.url + path)
 	if err != nil {
@@ -129,7 +83,7 @@ func (e *exporter) get(path string) (status int, body string, err error) {
 	return resp.StatusCode, string(text), err
 }
 
-// answers is what a page is expected to answer, for eventually.
+// answers returns a check that a page is answered with a status and contains all parts.
 func (e *exporter) answers(path string, status int, parts ...string) func() error {
 	return func() error {
 		got, body, err := e.get(path)
@@ -148,18 +102,16 @@ func (e *exporter) answers(path string, status int, parts ...string) func() erro
 	}
 }
 
-// awaitReady returns when the exporter says that it is ready.
 func (e *exporter) awaitReady(t *testing.T) {
 	t.Helper()
 	eventually(t, patience, e.answers("/readyz", http.StatusOK))
 }
 
-// says is what the log is expected to contain, in one of its lines, for
-// eventually.
+// says returns a check that one line of the log contains all parts.
 func (e *exporter) says(parts ...string) func() error {
 	return func() error {
 	line:
-		for _, line := range lines(e.logged()) {
+		for _, line := range lines(e.Output()) {
 			for _, part := range parts {
 				if !strings.Contains(line, part) {
 					continue line
@@ -169,4 +121,110 @@ func (e *exporter) says(parts ...string) func() error {
 		}
 		return fmt.Errorf("no line of the log contains all of %q", parts)
 	}
+}
+
+// series are values by name and labels, written as in the text format with the labels in alphabetical order.
+type series map[string]float64
+
+func seriesName(family string, labels map[string]string) string {
+	var b strings.Builder
+	b.WriteString(family)
+	for i, name := range slices.Sorted(maps.Keys(labels)) {
+		separator := byte(',')
+		if i == 0 {
+			separator = '{'
+		}
+		b.WriteByte(separator)
+		fmt.Fprintf(&b, "%s=%q", name, labels[name])
+	}
+	if len(labels) > 0 {
+		b.WriteByte('}')
+	}
+	return b.String()
+}
+
+func (s series) add(value float64, family string, labels map[string]string) {
+	s[seriesName(family, labels)] = value
+}
+
+// parse reads the text format. Of histograms it keeps only the count.
+func parse(text string) (series, error) {
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	families, err := parser.TextToMetricFamilies(strings.NewReader(text))
+	if err != nil {
+		return nil, err
+	}
+	all := make(series)
+	for _, family := range families {
+		for _, metric := range family.Metric {
+			labels := make(map[string]string)
+			for _, pair := range metric.Label {
+				labels[pair.GetName()] = pair.GetValue()
+			}
+			name := family.GetName()
+			value := metric.GetGauge().GetValue() + metric.GetCounter().GetValue() + metric.GetUntyped().GetValue()
+			if family.GetType() == dto.MetricType_HISTOGRAM {
+				name, value = name+"_count", float64(metric.GetHistogram().GetSampleCount())
+			}
+			if _, twice := all[seriesName(name, labels)]; twice {
+				return nil, fmt.Errorf("%s occurs twice", seriesName(name, labels))
+			}
+			all.add(value, name, labels)
+		}
+	}
+	return all, nil
+}
+
+func (e *exporter) scrape() (series, error) {
+	status, body, err := e.get("/metrics")
+	if err != nil {
+		return nil, err
+	}
+	if status != http.StatusOK {
+		return nil, fmt.Errorf("/metrics answers %d: %s", status, body)
+	}
+	return parse(body)
+}
+
+// inNamespaces removes all series but those about releases in the given namespaces, or in all if none is given.
+func (s series) inNamespaces(namespaces ...string) series {
+	maps.DeleteFunc(s, func(name string, _ float64) bool {
+		named := func(namespace string) bool { return strings.Contains(name, fmt.Sprintf("namespace=%q", namespace)) }
+		return !strings.HasPrefix(name, "helm_release_") || len(namespaces) > 0 && !slices.ContainsFunc(namespaces, named)
+	})
+	return s
+}
+
+// shows returns a check that the series about releases in a namespace are exactly the given ones.
+func (e *exporter) shows(want series, namespace string, options ...cmp.Option) func() error {
+	return e.compares(want, func(all series) { all.inNamespaces(namespace) }, options...)
+}
+
+// has returns a check that the given series, among others, are exposed.
+func (e *exporter) has(want series) func() error {
+	return e.compares(want, func(all series) {
+		maps.DeleteFunc(all, func(name string, _ float64) bool { _, wanted := want[name]; return !wanted })
+	})
+}
+
+// compares returns a check that the given series are what a scrape has after the others are removed.
+func (e *exporter) compares(want series, removeOthers func(series), options ...cmp.Option) func() error {
+	return func() error {
+		got, err := e.scrape()
+		if err != nil {
+			return err
+		}
+		removeOthers(got)
+		return expect.Same("/metrics differs", want, got, options...)
+	}
+}
+
+func (e *exporter) value(t *testing.T, name string) float64 {
+	t.Helper()
+	all := expect.Value(e.scrape())(t)
+	value, ok := all[name]
+	if !ok {
+		t.Fatalf("there is no series %s", name)
+	}
+	return value
 }

@@ -3,27 +3,29 @@ package e2e_test
 import (
 	"bytes"
 	"compress/gzip"
+	"fmt"
 	"io"
 	"net/http"
 	"os/exec"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/common/expfmt"
+
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/expect"
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/process"
 )
 
 const (
 	textFormat        = "text/plain; version=0.0.4; charset=utf-8; escaping=underscores"
 	openMetricsFormat = "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=underscores"
-	// whatPrometheusAsks is the Accept header of Prometheus 3, which prefers
-	// formats that are not offered.
+	// whatPrometheusAsks is the Accept header of Prometheus 3. It prefers formats that the exporter does not offer.
 	whatPrometheusAsks = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited;q=0.6," +
 		"application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4," +
 		"text/plain;version=1.0.0;escaping=allow-utf-8;q=0.3,text/plain;version=0.0.4;q=0.2,*/*;q=0.1"
 )
 
-// TestFormats asks for the same releases in every way that clients do.
+// TestFormats scrapes the same releases with the headers of all kinds of clients.
 func TestFormats(t *testing.T) {
 	t.Parallel()
 	h := newHelm(t, "helm4", newNamespace(t, "formats"), "secret")
@@ -59,20 +61,14 @@ func TestFormats(t *testing.T) {
 			if wantEnd := test.format == openMetricsFormat; ended != wantEnd || strings.Contains(text, "# EOF") {
 				t.Errorf("it ends in # EOF: %t, want %t", ended, wantEnd)
 			}
-			// The rest is not for this parser: in OpenMetrics the name of a counter's
-			// family has lost its _total.
-			all, err := parse(linesAbout(text, "helm_release_"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(want, all.inNamespaces()); diff != "" {
-				t.Errorf("(-want +got):\n%s", diff)
-			}
+			// This parser cannot read the rest: in OpenMetrics the name of a counter's family has no suffix _total.
+			all := expect.Value(parse(linesAbout(text, "helm_release_")))(t)
+			expect.Equal(t, "the releases differ", want, all.inNamespaces())
 		})
 	}
 }
 
-// linesAbout returns the lines that name a family by its prefix.
+// linesAbout returns the lines about families whose names begin with a prefix.
 func linesAbout(text, prefix string) string {
 	var b strings.Builder
 	for _, line := range lines(text) {
@@ -83,32 +79,21 @@ func linesAbout(text, prefix string) string {
 	return b.String()
 }
 
-// ask scrapes with the given headers and returns the text, having checked the
-// headers of the answer.
+// ask scrapes with the given headers, checks the headers of the answer, and returns the text.
 func (e *exporter) ask(t *testing.T, accept, encoding, format string, zipped bool) string {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, e.url+"/metrics", http.NoBody)
-	if err != nil {
-		t.Fatal(err)
-	}
+	req := expect.Value(http.NewRequestWithContext(t.Context(), http.MethodGet, e.url+"/metrics", http.NoBody))(t)
 	if accept != "" {
 		req.Header.Set("Accept", accept)
 	}
-	// An empty one keeps Go from asking for gzip and hiding that it did.
+	// Without this header Go would ask for gzip and decompress the answer by itself.
 	req.Header.Set("Accept-Encoding", encoding)
 	resp, err := e.client.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
+	expect.NoError(t, err)
 	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
+	body := expect.Value(io.ReadAll(resp.Body))(t)
 	got := resp.Header.Get("Content-Type")
-	if diff := cmp.Diff(expfmt.Format(format).FormatType(), expfmt.Format(got).FormatType()); diff != "" {
-		t.Errorf("Content-Type is %q (-want +got):\n%s", got, diff)
-	}
+	expect.Equal(t, fmt.Sprintf("Content-Type is %q", got), expfmt.Format(format).FormatType(), expfmt.Format(got).FormatType())
 	wantEncoding := ""
 	if zipped {
 		wantEncoding = "gzip"
@@ -117,7 +102,7 @@ func (e *exporter) ask(t *testing.T, accept, encoding, format string, zipped boo
 		t.Fatalf("Content-Encoding is %q, want %q", got, wantEncoding)
 	}
 	if vary := strings.Join(resp.Header.Values("Vary"), ","); !strings.Contains(vary, "Accept-Encoding") {
-		t.Errorf("Vary is %q, which caches could take for leave to serve one client's encoding to another", vary)
+		t.Errorf("Vary is %q, so a cache could serve the encoding of one client to another", vary)
 	}
 	if !zipped {
 		return string(body)
@@ -125,28 +110,20 @@ func (e *exporter) ask(t *testing.T, accept, encoding, format string, zipped boo
 	return unzipOne(t, body)
 }
 
-// unzipOne reads a single gzip member, behind which nothing may follow:
-// browsers stop after the first one.
+// unzipOne decompresses a single gzip member. Nothing may follow, because browsers stop after the first one.
 func unzipOne(t *testing.T, body []byte) string {
 	t.Helper()
 	r := bytes.NewReader(body)
-	z, err := gzip.NewReader(r)
-	if err != nil {
-		t.Fatal(err)
-	}
+	z := expect.Value(gzip.NewReader(r))(t)
 	z.Multistream(false)
-	text, err := io.ReadAll(z)
-	if err != nil {
-		t.Fatal(err)
-	}
+	text := expect.Value(io.ReadAll(z))(t)
 	if r.Len() > 0 {
 		t.Errorf("%d bytes follow the first gzip member", r.Len())
 	}
 	return string(text)
 }
 
-// TestPromtool lets Prometheus's own linter look at an exposition in which
-// every family has a series.
+// TestPromtool runs the linter of Prometheus on an exposition in which every family has a series.
 func TestPromtool(t *testing.T) {
 	t.Parallel()
 	h := newHelm(t, "helm4", newNamespace(t, "lint"), "secret")
@@ -163,7 +140,7 @@ func TestPromtool(t *testing.T) {
 			t.Errorf("there is no series of %s to lint", family)
 		}
 	}
-	cmd := exec.CommandContext(t.Context(), program("promtool"), "check", "metrics")
+	cmd := exec.CommandContext(t.Context(), process.Path("promtool"), "check", "metrics")
 	cmd.Stdin = strings.NewReader(body)
 	out, err := cmd.CombinedOutput()
 	if err != nil || len(out) > 0 {

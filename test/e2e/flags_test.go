@@ -1,44 +1,155 @@
 package e2e_test
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
+	"bytes"
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
-	"math/big"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
-	"time"
 
-	"github.com/google/go-cmp/cmp"
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/cluster"
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/expect"
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/process"
 )
 
-// TestDeniedNamespaces leaves a namespace out of a watch of all.
+// TestWrongUse expects one line on stderr that names the mistake, nothing on stdout, and an exit status other than 0.
+func TestWrongUse(t *testing.T) {
+	t.Parallel()
+	admin := shared.kubeconfig(t, access{})
+	malformed := writeFile(t, "malformed", "{")
+	noContext := writeFile(t, "no-context", "apiVersion: v1\nkind: Config\ncurrent-context: elsewhere\n"+
+		"clusters: [{name: c, cluster: {server: 'https://127.0.0.1:1'}}]\n")
+	noCA := writeFile(t, "no-ca", "apiVersion: v1\nkind: Config\ncurrent-context: x\ncontexts: [{name: x, context: {cluster: c}}]\n"+
+		"clusters: [{name: c, cluster: {server: 'https://127.0.0.1:1', certificate-authority: /nowhere/ca.crt}}]\n")
+	badWeb := writeFile(t, "web.yml", "tls_server_config: {cert_file: /nowhere/tls.crt, key_file: /nowhere/tls.key}\n")
+	unknownWeb := writeFile(t, "web.yml", "tls_sever_config: {}\n")
+	busy := expect.Value(net.Listen("tcp", "127.0.0.1:0"))(t)
+	t.Cleanup(func() { _ = busy.Close() }) // A deferred Close would come before the parallel subtests.
+
+	for name, test := range map[string]struct {
+		flags []string
+		env   string
+		names []string
+	}{
+		"a kubeconfig that is not there":             {flags: []string{"--kubeconfig=/nowhere/kubeconfig"}, names: []string{"/nowhere/kubeconfig"}},
+		"a kubeconfig that is not there, by setting": {env: "KUBECONFIG=/nowhere/kubeconfig", names: []string{"/nowhere/kubeconfig"}},
+		"no kubeconfig at all":                       {names: []string{"--kubeconfig"}},
+		"a malformed kubeconfig":                     {flags: []string{"--kubeconfig=" + malformed}, names: []string{malformed}},
+		"a kubeconfig whose context is not there":    {flags: []string{"--kubeconfig=" + noContext}, names: []string{"elsewhere"}},
+		"a kubeconfig whose authority is not there":  {flags: []string{"--kubeconfig=" + noCA}, names: []string{"/nowhere/ca.crt"}},
+		"a busy port":                         {flags: []string{"--kubeconfig=" + admin, "--web.listen-address=" + busy.Addr().String()}, names: []string{busy.Addr().String(), "in use"}},
+		"an address without a port":           {flags: []string{"--kubeconfig=" + admin, "--web.listen-address=127.0.0.1"}, names: []string{"127.0.0.1", "port"}},
+		"a web config that is not there":      {flags: []string{"--kubeconfig=" + admin, "--web.config.file=/nowhere/web.yml"}, names: []string{"/nowhere/web.yml"}},
+		"a web config whose key is not there": {flags: []string{"--kubeconfig=" + admin, "--web.config.file=" + badWeb}, names: []string{badWeb, "/nowhere/tls."}},
+		"a web config with an unknown field":  {flags: []string{"--kubeconfig=" + admin, "--web.config.file=" + unknownWeb}, names: []string{unknownWeb, "tls_sever_config"}},
+		"an unknown flag":                     {flags: []string{"--metrics.fast"}, names: []string{"--metrics.fast"}},
+		"an argument":                         {flags: []string{"serve"}, names: []string{"serve"}},
+		"an unknown storage":                  {flags: []string{"--storage=sql"}, names: []string{"--storage", "sql"}},
+		"an empty storage":                    {flags: []string{"--storage="}, names: []string{"--storage"}},
+		"an unknown way to read payloads":     {flags: []string{"--payload=often"}, names: []string{"--payload", "often"}},
+		"a concurrency of zero":               {flags: []string{"--fetch.concurrency=0"}, names: []string{"--fetch.concurrency", "0"}},
+		"a concurrency that is no number":     {flags: []string{"--fetch.concurrency=many"}, names: []string{"--fetch.concurrency", "many"}},
+		"a namespace that cannot be one":      {flags: []string{"--namespaces=Default"}, names: []string{"--namespaces", "Default"}},
+		"a namespace both named and left out": {flags: []string{"--namespaces=a", "--namespaces-denylist=a"}, names: []string{"--namespaces", "--namespaces-denylist"}},
+		"a label key that cannot be one":      {flags: []string{"--release-labels=a b"}, names: []string{"--release-labels", "a b"}},
+		"two label keys that become one name": {flags: []string{"--kubeconfig=" + admin, "--release-labels=a.b,a-b"}, names: []string{"a.b", "a-b"}},
+		"an unknown log level":                {flags: []string{"--log.level=loud"}, names: []string{"--log.level", "loud"}},
+		"an unknown log format":               {flags: []string{"--log.format=xml"}, names: []string{"--log.format", "xml"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			cmd := exec.CommandContext(ctx, process.Path("helm-state-metrics"), append([]string{"--web.listen-address=127.0.0.1:0"}, test.flags...)...)
+			cmd.Env = []string{"HOME=" + t.TempDir(), test.env}
+			var stdout, stderr bytes.Buffer
+			cmd.Stdout, cmd.Stderr = &stdout, &stderr
+			err := cmd.Run()
+			var exit *exec.ExitError
+			if !errors.As(err, &exit) || exit.ExitCode() <= 0 {
+				t.Errorf("it ended with %v, want an exit status other than 0", err)
+			}
+			if stdout.Len() > 0 {
+				t.Errorf("it wrote to stdout: %s", &stdout)
+			}
+			if n := len(lines(stderr.String())); n != 1 || !strings.HasPrefix(stderr.String(), "helm-state-metrics: ") {
+				t.Errorf("it wrote %d lines, want one that begins with its name:\n%s", n, &stderr)
+			}
+			for _, part := range test.names {
+				if !strings.Contains(stderr.String(), part) {
+					t.Errorf("it does not name %q: %s", part, &stderr)
+				}
+			}
+		})
+	}
+}
+
+func TestHelpAndVersion(t *testing.T) {
+	t.Parallel()
+	for flag, want := range map[string]string{"--help": "--kubeconfig=FILE", "--version": "helm-state-metrics, version"} {
+		out, err := exec.CommandContext(t.Context(), process.Path("helm-state-metrics"), flag).Output()
+		if err != nil || !strings.Contains(string(out), want) {
+			t.Errorf("%s: %v, and no %q in %s", flag, err, want, out)
+		}
+	}
+}
+
+// TestSignals expects exit status 0 whenever a signal comes. All other tests end the exporter with SIGTERM, too.
+func TestSignals(t *testing.T) {
+	t.Parallel()
+	t.Run("an interrupt", func(t *testing.T) {
+		t.Parallel()
+		e := startExporter(t, shared.kubeconfig(t, access{}))
+		e.awaitReady(t)
+		e.Signal(syscall.SIGINT)
+		if code := e.ExitCode(); code != 0 {
+			t.Errorf("the exit status is %d, want 0", code)
+		}
+	})
+	t.Run("SIGTERM as soon as it listens", func(t *testing.T) {
+		t.Parallel()
+		kubeconfig := shared.kubeconfig(t, access{})
+		for range 20 { // It has to hit a short moment.
+			if startExporter(t, kubeconfig).stop(t); t.Failed() {
+				return
+			}
+		}
+	})
+	t.Run("SIGTERM while there is no API server", func(t *testing.T) {
+		t.Parallel()
+		e := startExporter(t, shared.kubeconfig(t, newRelay(t).access()))
+		eventually(t, patience, e.says("connection refused"))
+	})
+}
+
+// TestDeniedNamespaces excludes a namespace from a watch of all.
 func TestDeniedNamespaces(t *testing.T) {
 	t.Parallel()
-	kept, denied, alike := newNamespace(t, "kept"), newNamespace(t, "denied"), newNamespace(t, "denied")
+	kept, denied, similar := newNamespace(t, "kept"), newNamespace(t, "denied"), newNamespace(t, "denied")
 	e := startExporter(t, shared.kubeconfig(t, access{}), "--namespaces-denylist="+denied+",not-there", "--storage=configmaps,secrets")
 	e.awaitReady(t)
-	write(t, denied, secretRecord("app", 1, "deployed", sound()))
-	inAlike := shown(write(t, alike, secretRecord("app", 1, "deployed", sound())), "sound")
-	inKept := shown(write(t, kept, secretRecord("app", 1, "deployed", sound())), "sound")
+	write(t, denied, cluster.Secret("app", 1, "deployed", validPayload()))
+	inSimilar := shown(write(t, similar, cluster.Secret("app", 1, "deployed", validPayload())), "valid")
+	inKept := shown(write(t, kept, cluster.Secret("app", 1, "deployed", validPayload())), "valid")
 	eventually(t, patience, e.shows(inKept, kept))
-	eventually(t, patience, e.shows(inAlike, alike))
-	if err := e.shows(series{}, denied)(); err != nil {
-		t.Error(err)
-	}
+	eventually(t, patience, e.shows(inSimilar, similar))
+	expect.NoError(t, e.shows(series{}, denied)())
 }
 
 // passwordHash is bcrypt of "correct horse", at the lowest cost.
 const passwordHash = "$2a$04$O7IkeRHWs.JgmHBRvNq9mevxzYNXRZV.UWm1JVbxDeXnWUuEecdr."
 
-// TestTLSAndBasicAuth serves behind a certificate and a password.
+// TestTLSAndBasicAuth serves with a certificate and asks for a password.
 func TestTLSAndBasicAuth(t *testing.T) {
 	t.Parallel()
 	certPEM, keyPEM := selfSigned(t)
@@ -46,7 +157,7 @@ func TestTLSAndBasicAuth(t *testing.T) {
 	config := writeFile(t, "web.yml", fmt.Sprintf("tls_server_config: {cert_file: %q, key_file: %q}\nbasic_auth_users: {prometheus: %q}\n",
 		filepath.ToSlash(cert), filepath.ToSlash(key), passwordHash))
 	namespace := newNamespace(t, "tls")
-	want := shown(write(t, namespace, secretRecord("app", 1, "deployed", sound())), "sound")
+	want := shown(write(t, namespace, cluster.Secret("app", 1, "deployed", validPayload())), "valid")
 	e := startExporter(t, shared.kubeconfig(t, access{}), "--namespaces="+namespace, "--web.config.file="+config)
 
 	authorities := x509.NewCertPool()
@@ -67,31 +178,16 @@ func TestTLSAndBasicAuth(t *testing.T) {
 	}
 }
 
+// selfSigned returns a certificate for 127.0.0.1 and its key, in PEM.
 func selfSigned(t *testing.T) (cert, key string) {
 	t.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1),
-		NotAfter:     time.Now().Add(time.Hour),
-		IPAddresses:  []net.IP{net.IPv4(127, 0, 0, 1)},
-		IsCA:         true, BasicConstraintsValid: true,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	privateDER, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})),
-		string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: privateDER}))
+	server := httptest.NewTLSServer(nil)
+	defer server.Close()
+	private := expect.Value(x509.MarshalPKCS8PrivateKey(server.TLS.Certificates[0].PrivateKey))(t)
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})),
+		string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}))
 }
 
-// TestPages looks at all pages of an exporter that is ready.
 func TestPages(t *testing.T) {
 	t.Parallel()
 	e := startExporter(t, shared.kubeconfig(t, access{}), "--namespaces="+newNamespace(t, "pages"))
@@ -105,7 +201,5 @@ func TestPages(t *testing.T) {
 		statuses[page] = status
 	}
 	want := map[string]int{"/": 200, "/livez": 200, "/readyz": 200, "/metrics": 200, "/debug/pprof/": 404, "/nothing": 404}
-	if diff := cmp.Diff(want, statuses); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
-	}
+	expect.Equal(t, "the statuses of the pages differ", want, statuses)
 }

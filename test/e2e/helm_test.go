@@ -2,70 +2,58 @@ package e2e_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/expect"
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/process"
 )
 
 // helm is a Helm command line that works in one namespace.
 type helm struct {
 	version   string // the name of its program: helm3 or helm4
 	namespace string
-	driver    string // where it keeps its records, in Helm's word
-	env       []string
+	driver    string // where it keeps its records: "secret" or "configmap"
+	home      string // for its files
 }
 
-// newHelm returns a Helm that keeps its files to itself.
 func newHelm(t *testing.T, version, namespace, driver string) helm {
 	t.Helper()
-	return newHelmFrom(t, version, namespace, driver, filepath.Join(shared.dir, "kubeconfig"))
-}
-
-func newHelmFrom(t *testing.T, version, namespace, driver, kubeconfig string) helm {
-	t.Helper()
-	home := t.TempDir()
-	return helm{version: version, namespace: namespace, driver: driver, env: []string{
-		"KUBECONFIG=" + kubeconfig,
-		"HOME=" + home,
-		"HELM_DRIVER=" + driver,
-		// Helm writes its local time. Half an hour off UTC shows who cannot
-		// read that.
-		"TZ=Asia/Kolkata",
-	}}
+	return helm{version, namespace, driver, t.TempDir()}
 }
 
 // inBoth runs a test with each Helm, in a namespace of its own.
-func inBoth(t *testing.T, word, driver string, test func(*testing.T, helm)) {
+func inBoth(t *testing.T, prefix, driver string, test func(*testing.T, helm)) {
 	t.Helper()
 	for _, version := range []string{"helm3", "helm4"} {
 		t.Run("by "+version, func(t *testing.T) {
 			t.Parallel()
-			test(t, newHelm(t, version, newNamespace(t, word), driver))
+			test(t, newHelm(t, version, newNamespace(t, prefix), driver))
 		})
 	}
 }
 
-// command prepares a command in the namespace. The words of a line are
-// separated by blanks; chart:NAME stands for a chart of test/charts.
+// command returns a command in the namespace. In its line chart:NAME stands for a chart of test/charts.
 func (h helm) command(line string) *exec.Cmd {
 	args := strings.Fields(line)
 	for i, arg := range args {
 		if chart, ok := strings.CutPrefix(arg, "chart:"); ok {
-			args[i] = filepath.Join("..", "charts", chart)
+			args[i] = process.Chart(chart)
 		}
 		if arg == "--roll-back" { // the one flag that changed its name
 			args[i] = map[string]string{"helm3": "--atomic", "helm4": "--rollback-on-failure"}[h.version]
 		}
 	}
-	cmd := exec.Command(program(h.version), append(args, "--namespace="+h.namespace)...)
-	cmd.Env = h.env
+	cmd := process.Client(context.Background(), h.version, h.home, shared.admin(), append(args, "--namespace="+h.namespace)...)
+	// Helm writes its local time. An offset of half an hour reveals who cannot read that.
+	cmd.Env = append(cmd.Env, "HELM_DRIVER="+h.driver, "TZ=Asia/Kolkata")
 	return cmd
 }
 
-// run runs a command that must succeed, and returns its output.
 func (h helm) run(t *testing.T, line string) string {
 	t.Helper()
 	cmd := h.command(line)
@@ -78,34 +66,26 @@ func (h helm) run(t *testing.T, line string) string {
 	return string(out)
 }
 
-// fail runs a command that must fail, for a reason that its output tells.
+// fail runs a command that must fail, for a reason that its output contains.
 func (h helm) fail(t *testing.T, line, reason string) {
 	t.Helper()
 	out, err := h.command(line).CombinedOutput()
 	if err == nil {
-		t.Fatalf("%s %s was meant to fail", h.version, line)
+		t.Fatalf("%s %s should have failed", h.version, line)
 	}
 	if !strings.Contains(string(out), reason) {
 		t.Fatalf("%s %s failed, but not because of %q:\n%s", h.version, line, reason, out)
 	}
 }
 
-// kill starts a command that waits for ever, and kills it once the condition
-// holds. Any other signal would be caught, and the release marked as failed.
-func (h helm) kill(t *testing.T, line string, once func() error) {
+// kill kills a command when the check succeeds. Helm would catch any other signal and mark the release as failed.
+func (h helm) kill(t *testing.T, line string, check func() error) {
 	t.Helper()
-	cmd := h.command(line)
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait() // killed
-	}()
-	eventually(t, patience, once)
+	p := expect.Value(process.Start(h.command(line)))(t)
+	defer p.Kill()
+	eventually(t, patience, check)
 }
 
-// listed is what helm list tells of a release.
 type listed struct {
 	Name       string
 	Namespace  string
@@ -119,15 +99,14 @@ type listed struct {
 func (h helm) list(t *testing.T) []listed {
 	t.Helper()
 	line := "list --output=json"
-	if h.version == "helm3" { // the later one lists all by default
+	if h.version == "helm3" { // Helm 4 lists all by default.
 		line += " --all"
 	}
 	var releases []listed
-	decodeJSON(t, h.run(t, line), &releases)
+	expect.NoError(t, json.Unmarshal([]byte(h.run(t, line)), &releases))
 	return releases
 }
 
-// historic is what helm history tells of a revision.
 type historic struct {
 	Revision    int
 	Status      string
@@ -137,12 +116,11 @@ type historic struct {
 func (h helm) history(t *testing.T, name string) []historic {
 	t.Helper()
 	var revisions []historic
-	decodeJSON(t, h.run(t, "history "+name+" --output=json"), &revisions)
+	expect.NoError(t, json.Unmarshal([]byte(h.run(t, "history "+name+" --output=json")), &revisions))
 	return revisions
 }
 
-// helmTime is a time as helm list writes it: as Go does, with the name of the
-// zone behind its offset.
+// helmTime is a time as helm list writes it: like Go does, with the name of the zone after its offset.
 type helmTime string
 
 func (t helmTime) unix(tb testing.TB) int64 {
@@ -153,11 +131,4 @@ func (t helmTime) unix(tb testing.TB) int64 {
 		tb.Fatal(err)
 	}
 	return parsed.Unix()
-}
-
-func decodeJSON(t *testing.T, text string, into any) {
-	t.Helper()
-	if err := json.Unmarshal([]byte(text), into); err != nil {
-		t.Fatalf("%v in: %s", err, text)
-	}
 }

@@ -1,35 +1,29 @@
 package e2e_test
 
 import (
-	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
 	"net/http"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/expect"
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/process"
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/shipped"
 )
 
-// What is shipped, as seen from here.
-const (
-	kustomizations = "../../manifests/kustomize/"
-	ownChart       = "../../manifests/chart/helm-state-metrics"
-)
-
-// TestInstall installs what is shipped in the ways that are shipped, and plays
-// the kubelet: it runs the image with what the Deployment says.
+// TestInstall installs what is shipped in all documented ways. In place of a kubelet it runs the image as the
+// Deployment says.
 //
-// With -v it tells how long it takes from an empty control plane to the first
-// good scrape: go test -v -count=1 -run TestInstall/by_kustomize ./test/e2e
+// go test -v -run TestInstall/by_kustomize reports the time from an empty control plane to the first scrape.
 func TestInstall(t *testing.T) {
 	t.Parallel()
 	missing := dockerMissing()
@@ -45,7 +39,7 @@ func TestInstall(t *testing.T) {
 	t.Run("by kustomize", func(t *testing.T) {
 		t.Parallel()
 		begin := time.Now()
-		kubectl(t, "", "apply", "-k", kustomizations+"default")
+		kubectl(t, "", "apply", "-k", filepath.Join(shipped.Kustomize(), "default"))
 		applied := time.Since(begin)
 		d := deployed(t, "helm-state-metrics", "helm-state-metrics")
 		admitted(t, d)
@@ -70,7 +64,7 @@ func TestInstall(t *testing.T) {
 	t.Run("by Helm", func(t *testing.T) {
 		inBoth(t, "own", "secret", func(t *testing.T, h helm) {
 			// Cluster roles have no namespace, so the name must differ.
-			h.run(t, "install "+h.namespace+" "+ownChart)
+			h.run(t, "install "+h.namespace+" "+shipped.Chart())
 			d := deployed(t, h.namespace, h.namespace+"-helm-state-metrics")
 			require(t, "docker", missing)
 			c := startContainer(t, image, d, mountsOf(t, d))
@@ -81,19 +75,15 @@ func TestInstall(t *testing.T) {
 			probesAnswer(t, c, d)
 			c.end(t)
 
-			// From one kind of rights to the other, back, and away.
-			h.run(t, "upgrade "+h.namespace+" "+ownChart+" --set=namespaces={"+h.namespace+"}")
+			// The rights change with the values, change back, and end.
+			h.run(t, "upgrade "+h.namespace+" "+shipped.Chart()+" --set=namespaces={"+h.namespace+"}")
 			narrow := map[string]bool{"get secrets in " + h.namespace: true, "list secrets in " + h.namespace: true, "watch secrets in " + h.namespace: true}
-			if diff := cmp.Diff(narrow, granted(t, d)); diff != "" {
-				t.Errorf("after the upgrade (-want +got):\n%s", diff)
-			}
+			expect.Equal(t, "after the upgrade", narrow, granted(t, d))
 			h.run(t, "rollback "+h.namespace)
-			if diff := cmp.Diff(map[string]bool{"get secrets": true, "list secrets": true, "watch secrets": true}, granted(t, d)); diff != "" {
-				t.Errorf("after the rollback (-want +got):\n%s", diff)
-			}
+			expect.Equal(t, "after the rollback", map[string]bool{"get secrets": true, "list secrets": true, "watch secrets": true}, granted(t, d))
 			h.run(t, "uninstall "+h.namespace)
 			if left := granted(t, d); len(left) > 0 {
-				t.Errorf("after the uninstallation the account may %v", left)
+				t.Errorf("after the uninstallation the account still has the rights %v", left)
 			}
 		})
 	})
@@ -103,7 +93,7 @@ func TestInstall(t *testing.T) {
 		cert, key := selfSigned(t)
 		kubectl(t, "", "create", "secret", "tls", "certificate", "-n", h.namespace,
 			"--cert="+writeFile(t, "tls.crt", cert), "--key="+writeFile(t, "tls.key", key))
-		h.run(t, "install "+h.namespace+" "+ownChart+" --set=tls.enabled=true,tls.secretName=certificate")
+		h.run(t, "install "+h.namespace+" "+shipped.Chart()+" --set=tls.enabled=true,tls.secretName=certificate")
 		d := deployed(t, h.namespace, h.namespace+"-helm-state-metrics")
 		require(t, "docker", missing)
 		c := startContainer(t, image, d, mountsOf(t, d))
@@ -116,13 +106,11 @@ func TestInstall(t *testing.T) {
 	})
 }
 
-// kubectl runs a command as the administrator, with something on its standard
-// input, and returns its output.
+// kubectl runs a command as the administrator, with the given standard input, and returns its output.
 func kubectl(t *testing.T, stdin string, args ...string) string {
 	t.Helper()
-	cmd := exec.Command(program("kubectl"), args...)
-	cmd.Env = []string{"KUBECONFIG=" + filepath.Join(shared.dir, "kubeconfig"), "HOME=" + t.TempDir()}
-	cmd.Stdin = bytes.NewBufferString(stdin)
+	cmd := process.Client(t.Context(), "kubectl", t.TempDir(), shared.admin(), args...)
+	cmd.Stdin = strings.NewReader(stdin)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("kubectl %v: %v\n%s", args, err, out)
@@ -130,18 +118,13 @@ func kubectl(t *testing.T, stdin string, args ...string) string {
 	return string(out)
 }
 
-// deployed reads a Deployment back.
 func deployed(t *testing.T, namespace, name string) *appsv1.Deployment {
 	t.Helper()
-	d, err := shared.client.AppsV1().Deployments(namespace).Get(t.Context(), name, metav1.GetOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	d := expect.Value(shared.client.AppsV1().Deployments(namespace).Get(t.Context(), name, metav1.GetOptions{}))(t)
 	return d
 }
 
-// admitted asks for a pod, which the namespace does not let in if it is not as
-// restricted as can be.
+// admitted checks that the pod of a Deployment is admitted to a namespace that enforces the level "restricted".
 func admitted(t *testing.T, d *appsv1.Deployment) {
 	t.Helper()
 	pod := &corev1.Pod{ObjectMeta: d.Spec.Template.ObjectMeta, Spec: d.Spec.Template.Spec}
@@ -150,32 +133,92 @@ func admitted(t *testing.T, d *appsv1.Deployment) {
 	if err != nil {
 		t.Error(err)
 	}
-	namespace, err := shared.client.CoreV1().Namespaces().Get(t.Context(), d.Namespace, metav1.GetOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	namespace := expect.Value(shared.client.CoreV1().Namespaces().Get(t.Context(), d.Namespace, metav1.GetOptions{}))(t)
 	if level := namespace.Labels["pod-security.kubernetes.io/enforce"]; level != "restricted" {
 		t.Errorf("the namespace enforces %q", level)
 	}
 }
 
-// exporterUser is whom the API server knows the exporter of a Deployment as.
 func exporterUser(d *appsv1.Deployment) string {
 	return fmt.Sprintf("system:serviceaccount:%s:%s", d.Namespace, d.Spec.Template.Spec.ServiceAccountName)
 }
 
-// requestToken gets what the kubelet would put into the pod, once the API
-// server knows of the account's rights: it learns of roles by watches, so a
-// request that comes at once may be refused.
+// requestToken returns a token like that which the kubelet puts into the pod. Before that it waits until the API server
+// knows the rights of the account: it watches roles, so it may refuse a request that comes at once.
 func requestToken(t *testing.T, d *appsv1.Deployment) string {
 	t.Helper()
 	for right := range granted(t, d) {
 		eventually(t, patience, allowed(t, exporterUser(d), right))
 	}
-	request, err := shared.client.CoreV1().ServiceAccounts(d.Namespace).
-		CreateToken(t.Context(), d.Spec.Template.Spec.ServiceAccountName, &authenticationv1.TokenRequest{}, metav1.CreateOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	request := expect.Value(shared.client.CoreV1().ServiceAccounts(d.Namespace).
+		CreateToken(t.Context(), d.Spec.Template.Spec.ServiceAccountName, &authenticationv1.TokenRequest{}, metav1.CreateOptions{}))(t)
 	return request.Status.Token
+}
+
+// everyValue sets every value of the chart that has an effect on an object.
+const everyValue = `
+image: {digest: "sha256:abc"}
+imagePullSecrets: [{name: registry}]
+replicas: 2
+storage: [configmaps, secrets]
+namespacesDenylist: [kube-system]
+payload: never
+releaseLabels: [team]
+extraArgs: [--log.level=debug]
+resources: {limits: {cpu: 1}}
+podAnnotations: {example.test/a: b}
+podLabels: {team: shop}
+nodeSelector: {kubernetes.io/os: linux}
+tolerations: [{key: dedicated, operator: Exists, effect: NoSchedule}]
+affinity: {podAntiAffinity: {requiredDuringSchedulingIgnoredDuringExecution: [{topologyKey: kubernetes.io/hostname}]}}
+topologySpreadConstraints: [{maxSkew: 1, topologyKey: zone, whenUnsatisfiable: ScheduleAnyway}]
+serviceAccount: {name: other, annotations: {example.test/a: b}}
+service: {port: 80, annotations: {example.test/a: b}}
+tls: {enabled: true, secretName: other, clientConfig: {insecureSkipVerify: true}}
+serviceMonitor: &monitor
+  enabled: true
+  labels: {release: prometheus}
+  interval: 30s
+  scrapeTimeout: 10s
+  relabelings: [{targetLabel: cluster, replacement: one}]
+  metricRelabelings: [{action: drop, sourceLabels: [__name__], regex: go_.*}]
+podMonitor: *monitor
+prometheusRule: {enabled: true, labels: {release: prometheus}}
+dashboard: {enabled: true, annotations: {folder: Helm}}
+networkPolicy:
+  enabled: true
+  from: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: monitoring}}}]
+  apiServer: {cidrs: [10.0.0.1/32]}
+`
+
+// TestObjectsAreAccepted checks that the API server accepts all objects that are shipped and knows all their fields.
+func TestObjectsAreAccepted(t *testing.T) {
+	t.Parallel()
+	// No other test uses these custom resources.
+	kubectl(t, "", "apply", "--server-side", "-f", process.Path("crds"))
+	kubectl(t, "", "wait", "--for=condition=Established", "--timeout="+patience.String(), "-f", process.Path("crds"))
+	namespace := newNamespace(t, "accepted")
+
+	t.Run("of the components", func(t *testing.T) {
+		t.Parallel()
+		objects := kubectl(t, "", "kustomize", shipped.WriteKustomizations(t, map[string]string{".": "namespace: " + namespace + "\n" +
+			shipped.Kustomization("base", "cluster-wide", "configmaps", "service-monitor", "pod-monitor", "rules", "dashboard", "network-policy", "tls")}))
+		accepted(t, objects)
+	})
+	t.Run("of the chart", func(t *testing.T) {
+		t.Parallel()
+		values := writeFile(t, "values.yaml", everyValue)
+		for _, version := range []string{"helm3", "helm4"} {
+			accepted(t, newHelm(t, version, namespace, "secret").run(t, "template app "+shipped.Chart()+" --kube-version=1.36.0 --values="+values))
+		}
+	})
+}
+
+// accepted has the API server check the objects without storing them.
+func accepted(t *testing.T, objects string) {
+	t.Helper()
+	answer := kubectl(t, objects, "create", "--dry-run=server", "--validate=strict", "-f", "-")
+	if got, want := strings.Count(answer, "created (server dry run)"), strings.Count(objects, "\nkind: "); got != want {
+		t.Errorf("%d of %d objects are accepted:\n%s", got, want, answer)
+	}
 }

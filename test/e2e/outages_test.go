@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -11,25 +12,27 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/cluster"
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/expect"
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/process"
 )
 
 var outages = flag.String("outages", "5s", "for how long TestOutages kills the API server, separated by commas")
 
 const (
 	manyNamespaces = 900
-	// noticedWithin bounds the time until a connection is known to be dead.
+	// noticedWithin limits the time until the exporter knows that a connection is dead.
 	noticedWithin = 15 * time.Second
-	// attemptsPerSecond bounds the connections that are tried during an outage,
-	// whatever the number of watches, and attemptsAround those at its beginning,
-	// before it is known as one, and at its end, before the server is ready.
+	// attemptsPerSecond limits the connection attempts during an outage, whatever the number of watches. attemptsAround
+	// limits those at its beginning, before it is known as an outage, and at its end, before the server is ready.
 	attemptsPerSecond = 12
 	attemptsAround    = 250
 )
 
-// TestOutages kills the API server for some time, and looks how long after its
-// end what is shown is right, by one watch of all namespaces and by hundreds of
-// namespaces that are watched one by one. It is not parallel: the API server is
-// that of all tests.
+// TestOutages kills the API server for some time, and measures how long after its return the exposition is right: with
+// one watch of all namespaces, and with hundreds of namespaces that are watched one by one. It is not parallel because
+// it kills the API server of all tests.
 func TestOutages(t *testing.T) {
 	w := newWorld(t)
 	for range 50 {
@@ -47,40 +50,32 @@ func TestOutages(t *testing.T) {
 	many := startExporter(t, shared.kubeconfig(t, each.access()), "--namespaces="+strings.Join(namespaces, ","))
 	many.awaitReady(t)
 	for text := range strings.SplitSeq(*outages, ",") {
-		away, err := time.ParseDuration(text)
-		if err != nil {
-			t.Fatal(err)
-		}
-		before := each.connections()
+		away := expect.Value(time.ParseDuration(text))(t)
+		before := each.Connections()
 		began := time.Now()
 		down := make(chan error, 2)
 		for e, watches := range map[*exporter]int{one: 1, many: manyNamespaces} {
 			go func() { down <- e.upBecomes(0, watches, away+healedWithin) }()
 		}
 		shared.restart(t, away)
-		attempts, lasted := each.connections()-before, time.Since(began)
+		attempts, lasted := each.Connections()-before, time.Since(began)
 		for range 2 {
-			if err := <-down; err != nil {
-				t.Error(err)
-			}
+			expect.NoError(t, <-down)
 		}
-		for range 5 { // what happens before they are back is seen too
+		for range 5 { // They must also see what happens before they are connected again.
 			w.operate(t)
 		}
 		t.Logf("away for %s: right after %s, and with %d namespaces after %s; these tried %d connections meanwhile", away,
 			w.agrees(t, one, healedWithin), manyNamespaces, w.agrees(t, many, healedWithin), attempts)
-		if most := int(lasted.Seconds()+1)*attemptsPerSecond + attemptsAround; attempts > most {
+		if most := int64(lasted.Seconds()+1)*attemptsPerSecond + attemptsAround; attempts > most {
 			t.Errorf("%d connections were tried within %s, want %d at the most", attempts, lasted, most)
 		}
 		for e, watches := range map[*exporter]int{one: 1, many: manyNamespaces} {
-			if err := e.upBecomes(1, watches, healedWithin); err != nil {
-				t.Error(err)
-			}
+			expect.NoError(t, e.upBecomes(1, watches, healedWithin))
 		}
 	}
-	// What happens while only the way to the API server is broken, and it is
-	// killed besides.
-	all.off()
+	// The connection to the API server is broken, and the API server is killed meanwhile.
+	all.Off()
 	for range 20 {
 		w.operate(t)
 	}
@@ -92,10 +87,11 @@ func TestOutages(t *testing.T) {
 	t.Logf("right %s after the way was open again", w.agrees(t, one, healedWithin))
 }
 
-// upBecomes waits until so many watches are up or down.
+// upBecomes waits until the given number of watches are up or down.
 func (e *exporter) upBecomes(up float64, watches int, within time.Duration) error {
-	deadline := time.Now().Add(within)
-	for {
+	ctx, cancel := context.WithTimeout(context.Background(), within)
+	defer cancel()
+	return process.Until(ctx, 20*time.Millisecond, func() error {
 		all, err := e.scrape()
 		n := 0
 		for name, value := range all {
@@ -106,15 +102,11 @@ func (e *exporter) upBecomes(up float64, watches int, within time.Duration) erro
 		if n == watches {
 			return nil
 		}
-		if time.Now().After(deadline) {
-			return errors.Join(err, fmt.Errorf("%d of %d watches have watch_up %v after %s", n, watches, up, within))
-		}
-		<-time.After(20 * time.Millisecond)
-	}
+		return errors.Join(err, fmt.Errorf("%d of %d watches have watch_up %v", n, watches, up))
+	})
 }
 
-// TestSilentConnections has the network between exporter and API server drop
-// everything, without a word to either.
+// TestSilentConnections drops everything between the exporter and the API server, and tells neither of them.
 func TestSilentConnections(t *testing.T) {
 	t.Parallel()
 	namespace := newNamespace(t, "silent")
@@ -122,30 +114,30 @@ func TestSilentConnections(t *testing.T) {
 	r.on(t)
 	e := startExporter(t, shared.kubeconfig(t, r.access()), "--namespaces="+namespace)
 	e.awaitReady(t)
-	write(t, namespace, secretRecord("app", 1, "deployed", sound()))
+	write(t, namespace, cluster.Secret("app", 1, "deployed", validPayload()))
 	labels := fmt.Sprintf(`{namespace=%q,storage="secrets"}`, namespace)
 	eventually(t, patience, e.has(series{"helm_state_metrics_watch_up" + labels: 1}))
-	r.stall()
+	r.Stall()
 	stalled := time.Now()
-	want := shown(write(t, namespace, secretRecord("app", 2, "failed", sound())), "sound", 2)
+	want := shown(write(t, namespace, cluster.Secret("app", 2, "failed", validPayload())), "valid", 2)
 	want[seriesName("helm_release_deployed_revision", map[string]string{"name": "app", "namespace": namespace})] = 1
 	eventually(t, noticedWithin, e.has(series{"helm_state_metrics_watch_up" + labels: 0}))
 	if heard := e.value(t, "helm_state_metrics_watch_last_event_timestamp_seconds"+labels); heard > float64(stalled.Unix()+1) {
-		t.Errorf("the watch was last heard of %v s after it fell silent", heard-float64(stalled.Unix()))
+		t.Errorf("the last event came %v s after the stall began", heard-float64(stalled.Unix()))
 	}
-	r.resume()
+	r.Resume()
 	eventually(t, healedWithin, e.shows(want, namespace))
 	eventually(t, healedWithin, e.has(series{"helm_state_metrics_watch_up" + labels: 1}))
 }
 
-// TestOneBadNamespace serves what it may see, and says what it may not.
+// TestOneBadNamespace forbids one of two namespaces. The exporter has to serve the other, and to report the error.
 func TestOneBadNamespace(t *testing.T) {
 	t.Parallel()
 	good, bad := newNamespace(t, "good"), newNamespace(t, "bad")
 	user := "user-of-" + good
 	allow(t, good, user, "secrets", "list", "watch", "get")
-	inGood := shown(write(t, good, secretRecord("app", 1, "deployed", sound())), "sound")
-	inBad := shown(write(t, bad, secretRecord("app", 1, "deployed", sound())), "sound")
+	inGood := shown(write(t, good, cluster.Secret("app", 1, "deployed", validPayload())), "valid")
+	inBad := shown(write(t, bad, cluster.Secret("app", 1, "deployed", validPayload())), "valid")
 	e := startExporter(t, shared.kubeconfig(t, access{user: user}), "--namespaces="+good+","+bad)
 	eventually(t, patience, e.shows(inGood, good))
 	up := func(namespace string) string {
@@ -154,16 +146,14 @@ func TestOneBadNamespace(t *testing.T) {
 	eventually(t, patience, e.has(series{up(good): 1, up(bad): 0}))
 	eventually(t, patience, e.answers("/readyz", http.StatusOK, "releases are missing", `secrets in namespace "`+bad+`"`, "forbidden"))
 	eventually(t, patience, e.answers("/", http.StatusOK, "releases are missing", bad))
-	if err := e.shows(series{}, bad)(); err != nil {
-		t.Error(err)
-	}
+	expect.NoError(t, e.shows(series{}, bad)())
 	allow(t, bad, user, "secrets", "list", "watch", "get")
 	eventually(t, patience, e.shows(inBad, bad))
 	eventually(t, patience, e.has(series{up(good): 1, up(bad): 1}))
 }
 
-// TestWhyItFailed has an upgrade fail at its end, long after its record was
-// created and read, and ten people look at it.
+// TestWhyItFailed has an upgrade fail long after its record was created and read, and has ten people look at it at
+// once. They must see Helm's description of the failure, for the price of one request.
 func TestWhyItFailed(t *testing.T) {
 	t.Parallel()
 	inBoth(t, "why", "secret", func(t *testing.T, h helm) {
@@ -173,7 +163,7 @@ func TestWhyItFailed(t *testing.T) {
 		blind := startExporter(t, shared.kubeconfig(t, access{user: never, groups: admins}), "--namespaces="+h.namespace, "--payload=never")
 		blind.awaitReady(t)
 		h.run(t, "install app chart:web")
-		// Nothing runs here, so nothing ever becomes ready.
+		// There is no kubelet, so nothing ever becomes ready.
 		h.fail(t, "upgrade app chart:web --set greeting=hej --wait --timeout=3s", "FAILED")
 		var described string
 		for _, r := range h.history(t, "app") {
@@ -190,20 +180,88 @@ func TestWhyItFailed(t *testing.T) {
 		for range 10 {
 			looking.Go(func() {
 				_, body, err := e.get("/api/v1/releases/" + h.namespace + "/app")
-				var told struct{ Description string }
-				if err := errors.Join(err, json.Unmarshal([]byte(body), &told)); err != nil || told.Description != described {
-					t.Errorf("the JSON describes it as %q, and Helm as %q (%v)", told.Description, described, err)
+				var detail struct{ Description string }
+				if err := errors.Join(err, json.Unmarshal([]byte(body), &detail)); err != nil || detail.Description != described {
+					t.Errorf("the JSON describes it as %q, and Helm as %q (%v)", detail.Description, described, err)
 				}
 			})
 		}
 		looking.Wait()
-		if err := e.answers("/releases/"+h.namespace+"/app", http.StatusOK, html.EscapeString(described))(); err != nil {
-			t.Error(err)
-		}
+		expect.NoError(t, e.answers("/releases/"+h.namespace+"/app", http.StatusOK, html.EscapeString(described))())
 		eventually(t, patience, asked(t, lazy, followAll, getRevision(1), getRevision(2), getRevision(2)))
 		if _, _, err := blind.get("/releases/" + h.namespace + "/app"); err != nil {
 			t.Error(err)
 		}
 		eventually(t, patience, asked(t, never, followAll))
 	})
+}
+
+// TestAPIServerAwayAtStart starts the exporter before the API server is reachable.
+func TestAPIServerAwayAtStart(t *testing.T) {
+	t.Parallel()
+	namespace := newNamespace(t, "early")
+	want := shown(write(t, namespace, cluster.Secret("app", 1, "deployed", validPayload())), "valid")
+	r := newRelay(t)
+	e := startExporter(t, shared.kubeconfig(t, r.access()), "--namespaces="+namespace)
+
+	eventually(t, patience, e.answers("/readyz", http.StatusServiceUnavailable, "secrets", namespace, "connection refused"))
+	eventually(t, patience, e.answers("/livez", http.StatusOK))
+	eventually(t, patience, e.answers("/metrics", http.StatusServiceUnavailable, "initial list"))
+	eventually(t, patience, e.says("level=ERROR", "The API server does not answer", "connection refused"))
+
+	r.on(t)
+	eventually(t, 2*patience, e.answers("/readyz", http.StatusOK))
+	eventually(t, patience, e.shows(want, namespace))
+}
+
+// TestAPIServerAwayMeanwhile breaks all connections of a running exporter. It has to go on serving what it knows, and
+// afterwards to catch up with an upgrade, an uninstall, and a release that was replaced by another.
+func TestAPIServerAwayMeanwhile(t *testing.T) {
+	t.Parallel()
+	h := newHelm(t, "helm4", newNamespace(t, "away"), "secret")
+	h.run(t, "install kept chart:site-settings")
+	h.run(t, "install gone chart:site-settings")
+	h.run(t, "install other chart:web")
+	r := newRelay(t)
+	r.on(t)
+	e := startExporter(t, shared.kubeconfig(t, r.access()), "--namespaces="+h.namespace)
+	e.awaitReady(t)
+	before := view{}.series(t, h.facts(t))
+	eventually(t, patience, e.shows(before, h.namespace))
+	up := fmt.Sprintf(`helm_state_metrics_watch_up{namespace=%q,storage="secrets"}`, h.namespace)
+	eventually(t, patience, e.has(series{up: 1}))
+
+	r.Off()
+	eventually(t, patience, e.has(series{up: 0}))
+	if e.value(t, `helm_state_metrics_watch_errors_total{reason="unavailable",storage="secrets"}`) == 0 {
+		t.Error("the failure is not counted")
+	}
+	h.run(t, "upgrade kept chart:web")
+	h.run(t, "uninstall gone")
+	h.run(t, "uninstall other")
+	h.run(t, "install other chart:deprecated")
+	eventually(t, patience, e.shows(before, h.namespace))
+	eventually(t, patience, e.answers("/readyz", http.StatusOK))
+	eventually(t, patience, e.says("level=ERROR", "The API server does not answer", "connection refused"))
+
+	r.on(t)
+	eventually(t, 2*patience, e.shows(view{}.series(t, h.facts(t)), h.namespace))
+	eventually(t, patience, e.has(series{up: 1}))
+	eventually(t, patience, e.says("The API server answers again"))
+}
+
+// TestConnectionsBreakOften checks that nothing is lost in many short outages.
+func TestConnectionsBreakOften(t *testing.T) {
+	t.Parallel()
+	namespace := newNamespace(t, "shaky")
+	r := newRelay(t)
+	r.on(t)
+	e := startExporter(t, shared.kubeconfig(t, r.access()), "--namespaces="+namespace)
+	e.awaitReady(t)
+	for revision := 1; revision <= 3; revision++ {
+		r.Off()
+		want := shown(write(t, namespace, cluster.Secret("app", revision, "failed", validPayload())), "valid", revision)
+		r.on(t)
+		eventually(t, 2*patience, e.shows(want, namespace))
+	}
 }

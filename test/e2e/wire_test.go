@@ -2,18 +2,29 @@ package e2e_test
 
 import (
 	"bytes"
+	"encoding/json"
+	"encoding/pem"
 	"fmt"
+	"io"
+	"log"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/cluster"
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/expect"
 )
 
-// TestWire looks at the bytes between the exporter and the API server: what
-// many objects are asked for is metadata, in protobuf, selected by the server;
-// a payload crosses only in answer to a GET of one object.
+// TestWire checks the bytes between the exporter and the API server. Requests for many objects must ask for metadata
+// alone, in protobuf, selected by the server. Only the answer to a GET of one object may contain a payload.
 func TestWire(t *testing.T) {
 	t.Parallel()
 	const (
@@ -28,7 +39,7 @@ func TestWire(t *testing.T) {
 		refuse func(*http.Request) bool
 		want   []string
 	}{
-		"the list is the beginning of the watch": {nothing, []string{
+		"the list is the beginning of the watch": {nil, []string{
 			"secrets?" + all + ofType + streamed, "configmaps?" + all + streamed, v2, v1,
 		}},
 		"a server that is too old to stream a list is asked for a plain one": {
@@ -43,25 +54,22 @@ func TestWire(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			namespace := newNamespace(t, "wire")
-			superseded := write(t, namespace, secretRecord("app", 1, "superseded", sound()))
-			newest := write(t, namespace, secretRecord("app", 2, "deployed", sound()))
+			superseded := write(t, namespace, cluster.Secret("app", 1, "superseded", validPayload()))
+			newest := write(t, namespace, cluster.Secret("app", 2, "deployed", validPayload()))
 			p := newProxy(t, test.refuse)
 			e := startExporter(t, shared.kubeconfig(t, p.access()),
 				"--namespaces="+namespace, "--storage=secrets,configmaps")
-			eventually(t, patience, e.shows(shown(newest, "sound", 2), namespace))
+			eventually(t, patience, e.shows(shown(newest, "valid", 2), namespace))
 			deleteRecord("app", 2)(t, newHelm(t, "helm4", namespace, "secret"))
-			eventually(t, patience, e.shows(shown(superseded, "sound"), namespace))
+			eventually(t, patience, e.shows(shown(superseded, "valid"), namespace))
 
 			base := "/api/v1/namespaces/" + namespace + "/"
-			eventually(t, patience, func() error { // one of the watches may begin late
+			eventually(t, patience, func() error { // One of the watches may begin late.
 				var got []string
 				for _, x := range p.exchanges() {
 					got = append(got, strings.TrimPrefix(x.about(), base))
 				}
-				if diff := cmp.Diff(inOrder(test.want), inOrder(got)); diff != "" {
-					return fmt.Errorf("requests differ (-want +got):\n%s", diff)
-				}
-				return nil
+				return expect.Same("requests differ", inOrder(test.want), inOrder(got))
 			})
 			for _, x := range p.exchanges() {
 				x.check(t)
@@ -70,7 +78,7 @@ func TestWire(t *testing.T) {
 	}
 }
 
-// inOrder sorts requests, and the parameters of each.
+// inOrder sorts requests, and the parameters of each of them.
 func inOrder(requests []string) []string {
 	sorted := make([]string, 0, len(requests))
 	for _, request := range requests {
@@ -81,10 +89,10 @@ func inOrder(requests []string) []string {
 	return sorted
 }
 
-// about tells a request without what differs from time to time.
+// about describes a request without the parameters that vary.
 func (x *exchange) about() string {
-	var told []string
-	for key, values := range x.query {
+	var parameters []string
+	for key, values := range x.request.URL.Query() {
 		value := strings.Join(values, "+")
 		switch {
 		case key == "timeout", key == "timeoutSeconds":
@@ -92,50 +100,50 @@ func (x *exchange) about() string {
 		case key == "resourceVersion" && value != "0" && value != "":
 			value = "N"
 		}
-		told = append(told, key+"="+value)
+		parameters = append(parameters, key+"="+value)
 	}
-	return x.path + "?" + strings.Join(told, "&")
+	return x.request.URL.Path + "?" + strings.Join(parameters, "&")
 }
 
-// check fails the test if more than metadata was asked for or came back,
-// except by a GET of one object.
+// check fails the test if more than metadata was requested or answered, except by a GET of one object.
 func (x *exchange) check(t *testing.T) {
 	t.Helper()
-	single := strings.Contains(x.path, "/sh.helm.release.v1.")
+	single := strings.Contains(x.request.URL.Path, "/sh.helm.release.v1.")
 	accept, protocol := "application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,", "HTTP/2.0"
 	switch {
 	case single:
 		accept, protocol = "application/vnd.kubernetes.protobuf", "HTTP/1.1"
-	case x.query.Get("watch") == "true":
+	case x.request.URL.Query().Get("watch") == "true":
 		accept = "application/vnd.kubernetes.protobuf;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,"
 	}
-	if x.method != http.MethodGet || !strings.HasPrefix(x.accept, accept) || single && x.accept != accept {
-		t.Errorf("%s %s accepts %q, want %q first", x.method, x.about(), x.accept, accept)
+	accepted := strings.Join(x.request.Header.Values("Accept"), ",")
+	if x.request.Method != http.MethodGet || !strings.HasPrefix(accepted, accept) || single && accepted != accept {
+		t.Errorf("%s %s accepts %q, want %q first", x.request.Method, x.about(), accepted, accept)
 	}
-	if x.protocol != protocol {
-		t.Errorf("%s is asked over %s, want %s", x.about(), x.protocol, protocol)
+	if x.request.Proto != protocol {
+		t.Errorf("%s is asked over %s, want %s", x.about(), x.request.Proto, protocol)
 	}
-	if x.acceptEncoding != "" || x.encoding != "" {
-		t.Errorf("%s asks for encoding %q and gets %q, want none", x.about(), x.acceptEncoding, x.encoding)
+	asked, got := strings.Join(x.request.Header.Values("Accept-Encoding"), ","), x.header.Get("Content-Encoding")
+	if asked != "" || got != "" {
+		t.Errorf("%s asks for encoding %q and gets %q, want none", x.about(), asked, got)
 	}
 	if x.status != http.StatusOK {
-		return // what the old server refused
+		return // The old server has refused it.
 	}
-	if !strings.HasPrefix(x.contentType, "application/vnd.kubernetes.protobuf") {
-		t.Errorf("%s is answered by %q, want protobuf", x.about(), x.contentType)
+	if got := x.header.Get("Content-Type"); !strings.HasPrefix(got, "application/vnd.kubernetes.protobuf") {
+		t.Errorf("%s is answered by %q, want protobuf", x.about(), got)
 	}
-	// An empty list names no kind in its objects, but in itself.
+	// Only the list itself names a kind if it is empty.
 	body := x.body.bytes()
-	if holds := bytes.Contains(body, sound()); holds != single {
-		t.Errorf("the answer to %s holds a payload: %t, want %t", x.about(), holds, single)
+	if contains := bytes.Contains(body, validPayload()); contains != single {
+		t.Errorf("the answer to %s contains a payload: %t, want %t", x.about(), contains, single)
 	}
 	if !single && !bytes.Contains(body, []byte("PartialObjectMetadata")) && len(body) > 0 {
 		t.Errorf("the answer to %s is not metadata", x.about())
 	}
 }
 
-// TestSelectors looks at what is asked of the server for the flags that change
-// it.
+// TestSelectors checks which objects are watched with the flags that change it.
 func TestSelectors(t *testing.T) {
 	t.Parallel()
 	for flags, want := range map[string][]string{
@@ -155,28 +163,126 @@ func TestSelectors(t *testing.T) {
 	} {
 		t.Run("flags "+flags, func(t *testing.T) {
 			t.Parallel()
-			p := newProxy(t, nothing)
+			p := newProxy(t, nil)
 			e := startExporter(t, shared.kubeconfig(t, p.access()), strings.Fields(flags)...)
 			e.awaitReady(t)
-			eventually(t, patience, func() error { // a watch follows its list
-				if diff := cmp.Diff(want, p.watched()); diff != "" {
-					return fmt.Errorf("watches differ (-want +got):\n%s", diff)
-				}
-				return nil
+			eventually(t, patience, func() error { // A watch follows its list.
+				return expect.Same("watches differ", want, p.watched())
 			})
 		})
 	}
 }
 
-// watched tells what is watched, in order.
+// watched describes all watches, in alphabetical order.
 func (p *proxy) watched() []string {
-	var told []string
+	var watched []string
 	for _, x := range p.exchanges() {
-		if x.query.Get("watch") == "true" {
-			selected := slices.Sorted(strings.SplitSeq(x.query.Get("fieldSelector"), ","))
-			told = append(told, fmt.Sprintf("%s fields=%s labels=%s", x.path, strings.Join(selected, ","), x.query.Get("labelSelector")))
+		if x.request.URL.Query().Get("watch") == "true" {
+			selected := slices.Sorted(strings.SplitSeq(x.request.URL.Query().Get("fieldSelector"), ","))
+			watched = append(watched, fmt.Sprintf("%s fields=%s labels=%s", x.request.URL.Path, strings.Join(selected, ","), x.request.URL.Query().Get("labelSelector")))
 		}
 	}
-	slices.Sort(told)
-	return told
+	slices.Sort(watched)
+	return watched
+}
+
+// exchange is a request that passed the proxy, and its answer.
+type exchange struct {
+	request *http.Request
+	status  int
+	header  http.Header // of the answer
+	body    *tee        // of the answer
+}
+
+// tee keeps what has been read of an answer so far. The answer to a watch goes on for long.
+type tee struct {
+	io.ReadCloser
+	mu   sync.Mutex
+	read bytes.Buffer // guarded by mu
+}
+
+func (b *tee) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.read.Write(p[:n])
+	return n, err
+}
+
+func (b *tee) bytes() []byte {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return bytes.Clone(b.read.Bytes())
+}
+
+// proxy is between an exporter and the API server, with a certificate of its own, and records what passes.
+type proxy struct {
+	*httptest.Server
+	// refuse reports whether to refuse a request like a server that does not support it; nil refuses nothing.
+	refuse func(*http.Request) bool
+
+	mu     sync.Mutex
+	passed []exchange // guarded by mu
+}
+
+func newProxy(t *testing.T, refuse func(*http.Request) bool) *proxy {
+	t.Helper()
+	backend := expect.Value(url.Parse(shared.config.Host))(t)
+	p := &proxy{refuse: refuse}
+	config := rest.AnonymousClientConfig(shared.config) // The exporter's token is passed on.
+	config.DisableCompression = true
+	transport := expect.Value(rest.TransportFor(config))(t)
+	forward := &httputil.ReverseProxy{
+		Rewrite:       func(r *httputil.ProxyRequest) { r.SetURL(backend) },
+		Transport:     transport,
+		FlushInterval: -1, // A watch is a stream.
+		ModifyResponse: func(r *http.Response) error {
+			body := &tee{ReadCloser: r.Body}
+			r.Body = body
+			p.record(r.Request, r.StatusCode, r.Header, body)
+			return nil
+		},
+		ErrorLog: log.New(io.Discard, "", 0), // It would log that watches are cut off in the end.
+	}
+	p.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if p.refuse != nil && p.refuse(r) {
+			p.record(r, http.StatusUnprocessableEntity, http.Header{}, &tee{})
+			refusal := metav1.Status{
+				TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"},
+				Status:   metav1.StatusFailure, Reason: metav1.StatusReasonInvalid, Code: http.StatusUnprocessableEntity,
+			}
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(http.StatusUnprocessableEntity)
+			_ = json.NewEncoder(w).Encode(refusal)
+			return
+		}
+		forward.ServeHTTP(w, r)
+	}))
+	p.EnableHTTP2 = true
+	p.StartTLS()
+	t.Cleanup(func() {
+		p.CloseClientConnections()
+		p.Close()
+	})
+	return p
+}
+
+func (p *proxy) record(r *http.Request, status int, answer http.Header, body *tee) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.passed = append(p.passed, exchange{r, status, answer, body})
+}
+
+func (p *proxy) exchanges() []exchange {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return append([]exchange(nil), p.passed...)
+}
+
+// access is the administrator's access through the proxy.
+func (p *proxy) access() access {
+	return access{
+		server: p.URL,
+		ca:     pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: p.Certificate().Raw}),
+	}
 }

@@ -1,16 +1,24 @@
-// Package fleet makes releases as a large cluster has them, for tests and
-// benchmarks: 50 to a namespace, some dozens of charts, names and times that
-// differ.
+// Package fleet makes releases as a large cluster has them, for tests and benchmarks: 50 in each namespace, some dozens
+// of charts, different names and times. It also exposes them as other exporters do, as a baseline for measurements.
 package fleet
 
 import (
+	"compress/gzip"
 	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strconv"
+	"sync"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
 )
 
-// Of returns the first n releases of a fleet.
+// Of returns the first n releases of the fleet, each at one of its first revisions.
 func Of(n int) []*release.Release {
 	all := make([]*release.Release, n)
 	for i := range all {
@@ -19,9 +27,9 @@ func Of(n int) []*release.Release {
 	return all
 }
 
-// Member returns release i of a fleet at one of its revisions.
+// Member returns release i of the fleet at a revision.
 func Member(i, revision int) *release.Release {
-	charts := [...]string{
+	charts := []string{
 		"nginx", "postgresql", "redis", "checkout-service", "billing", "kafka", "gateway", "ingress-nginx", "cert-manager",
 		"prometheus", "grafana", "loki", "payments-api", "frontend", "worker", "search", "mailer", "session-store",
 	}
@@ -42,4 +50,102 @@ func Member(i, revision int) *release.Release {
 			}},
 		},
 	}
+}
+
+// Baseline exposes releases the way most exporters do: a GaugeVec for each family, and promhttp. Set must not be called
+// concurrently.
+type Baseline struct {
+	registry     *prometheus.Registry
+	info, status *prometheus.GaugeVec
+	plain        map[string]*prometheus.GaugeVec // by family; those with the labels name and namespace alone
+	shown        map[release.Key][]string        // label values of the info series
+}
+
+// plain has the families whose only labels are name and namespace.
+var plain = map[string]func(*release.Release) float64{
+	"helm_release_created_timestamp_seconds":  func(r *release.Release) float64 { return float64(r.Newest.Created) },
+	"helm_release_modified_timestamp_seconds": func(r *release.Release) float64 { return float64(r.Newest.Modified) },
+	"helm_release_deployed_revision":          func(r *release.Release) float64 { return float64(r.Deployed) },
+	"helm_release_payload_bytes":              func(r *release.Release) float64 { return float64(r.Payload.Bytes) },
+	"helm_release_revision":                   func(r *release.Release) float64 { return float64(r.Newest.Number) },
+	"helm_release_stored_revisions":           func(r *release.Release) float64 { return float64(r.Stored) },
+	"helm_release_updated":                    func(r *release.Release) float64 { return float64(r.Payload.Head.LastDeployed.Unix()) },
+}
+
+// NewBaseline returns a baseline with helm_release_info, helm_release_status and the given other families.
+func NewBaseline(families ...string) *Baseline {
+	b := &Baseline{
+		registry: prometheus.NewRegistry(),
+		plain:    make(map[string]*prometheus.GaugeVec), shown: make(map[release.Key][]string),
+	}
+	vec := func(name string, labels ...string) *prometheus.GaugeVec {
+		v := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name, Help: "Help."}, labels)
+		b.registry.MustRegister(v)
+		return v
+	}
+	b.info = vec("helm_release_info", "app_version", "chart", "chart_version", "name", "namespace", "revision")
+	b.status = vec("helm_release_status", "name", "namespace", "status")
+	for _, family := range families {
+		b.plain[family] = vec(family, "name", "namespace")
+	}
+	return b
+}
+
+// Set adds or replaces a release, whose payload must be known.
+func (b *Baseline) Set(r *release.Release) {
+	if before, ok := b.shown[r.Key]; ok {
+		b.info.DeleteLabelValues(before...)
+	}
+	c := r.Payload.Head.Chart
+	labels := []string{c.AppVersion, c.Name, c.Version, r.Name, r.Namespace, strconv.Itoa(r.Newest.Number)}
+	b.info.WithLabelValues(labels...).Set(1)
+	b.shown[r.Key] = labels
+	for _, s := range []release.Status{release.Deployed, release.Failed, release.PendingInstall, release.PendingRollback, release.PendingUpgrade} {
+		value := 0.0
+		if r.Newest.Status == s {
+			value = 1
+		}
+		b.status.WithLabelValues(r.Name, r.Namespace, string(s)).Set(value)
+	}
+	for family, vec := range b.plain {
+		vec.WithLabelValues(r.Name, r.Namespace).Set(plain[family](r))
+	}
+}
+
+// Handler serves scrapes.
+func (b *Baseline) Handler() http.Handler {
+	return promhttp.HandlerFor(b.registry, promhttp.HandlerOpts{})
+}
+
+// GaugeVecs returns the handler of a baseline with all families that shows the given releases.
+func GaugeVecs(all []*release.Release) http.Handler {
+	b := NewBaseline(slices.Collect(maps.Keys(plain))...)
+	for _, r := range all {
+		b.Set(r)
+	}
+	return b.Handler()
+}
+
+// ReadyLines exposes releases the way the best exporters do: lines are ready, and every scrape compresses all of them.
+type ReadyLines struct {
+	lines   []byte
+	writers sync.Pool
+}
+
+// NewReadyLines serves a text.
+func NewReadyLines(text []byte) *ReadyLines {
+	return &ReadyLines{lines: text, writers: sync.Pool{New: func() any { return gzip.NewWriter(nil) }}}
+}
+
+// ServeHTTP answers with the text, compressed if the client accepts only gzip.
+func (l *ReadyLines) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	if req.Header.Get("Accept-Encoding") != "gzip" {
+		_, _ = w.Write(l.lines)
+		return
+	}
+	z := l.writers.Get().(*gzip.Writer)
+	defer l.writers.Put(z)
+	z.Reset(w)
+	_, _ = z.Write(l.lines)
+	_ = z.Close()
 }

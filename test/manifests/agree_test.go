@@ -5,11 +5,12 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/expect"
 )
 
-// variants are kustomizations and the values that make the same of the chart.
+// variants are kustomizations and the values with which the chart is the same.
 var variants = map[string]struct {
 	base       string
 	components []string
@@ -55,15 +56,13 @@ const (
 func TestKustomizeAndChartAgree(t *testing.T) {
 	for name, v := range variants {
 		t.Run(name, func(t *testing.T) {
-			built := normalized(parse(t, mustBuild(t, v.base, v.components...)))
+			built := normalized(parse(t, expect.Value(build(t, v.base, v.components...))(t)))
 			if len(built) == 0 {
 				t.Fatal("there are no objects")
 			}
 			for _, helm := range []string{"helm3", "helm4"} {
-				rendered := normalized(parse(t, mustTemplate(t, helm, sets(v.values)...)))
-				if diff := cmp.Diff(rendered, built); diff != "" {
-					t.Errorf("%s and kustomize differ (-%[1]s +kustomize):\n%s", helm, diff)
-				}
+				rendered := normalized(parse(t, expect.Value(template(helm, sets(v.values)...))(t)))
+				expect.Equal(t, "kustomize differs from "+helm, rendered, built)
 			}
 		})
 	}
@@ -77,18 +76,18 @@ func sets(values []string) []string {
 	return args
 }
 
-// normalized takes away what cannot be the same.
+// normalized removes the differences that are intended.
 func normalized(objects []unstructured.Unstructured) []unstructured.Unstructured {
-	// Helm makes no namespace for a release but by a flag.
+	// Helm creates the namespace of a release by a flag.
 	objects = slices.DeleteFunc(objects, func(o unstructured.Unstructured) bool { return o.GetKind() == "Namespace" })
 	for _, o := range objects {
-		// What Helm did not install must not say so.
+		// Only what Helm installs may have these labels.
 		labels := o.GetLabels()
 		delete(labels, "app.kubernetes.io/managed-by")
 		delete(labels, "helm.sh/chart")
 		o.SetLabels(labels)
 		if o.GetKind() == "Deployment" {
-			// Each component adds its flags where it stands in the list.
+			// The order of the flags is that of the components.
 			slices.SortFunc(args(o), func(a, b any) int { return strings.Compare(a.(string), b.(string)) })
 		}
 	}
@@ -100,8 +99,7 @@ func args(deployment unstructured.Unstructured) []any {
 	return containers.([]any)[0].(map[string]any)["args"].([]any)
 }
 
-// TestComponentsInTheWrongOrder builds what would look right and lack a right,
-// or a tlsConfig.
+// TestComponentsInTheWrongOrder expects errors where the result would lack a right or a tlsConfig.
 func TestComponentsInTheWrongOrder(t *testing.T) {
 	for name, tc := range map[string]struct {
 		base       string

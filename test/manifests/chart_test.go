@@ -8,10 +8,12 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/expect"
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/shipped"
 )
 
 func inBoth(t *testing.T, test func(t *testing.T, helm string)) {
@@ -23,13 +25,13 @@ func inBoth(t *testing.T, test func(t *testing.T, helm string)) {
 
 func TestLint(t *testing.T) {
 	inBoth(t, func(t *testing.T, helm string) {
-		if _, err := run(helm, "lint", "--strict", "--kube-version=1.25.0", chart); err != nil {
+		if _, err := run(helm, "lint", "--strict", "--kube-version=1.25.0", shipped.Chart()); err != nil {
 			t.Error(err)
 		}
 	})
 }
 
-// TestBadValues gives values that are refused, for a reason that tells which.
+// TestBadValues expects errors that name the bad value.
 func TestBadValues(t *testing.T) {
 	for value, reason := range map[string]string{
 		"replica=2":                                "replica",
@@ -53,7 +55,7 @@ func TestBadValues(t *testing.T) {
 		"podMonitor.labels=no":                     "labels",
 		"networkPolicy.from=null":                  "from",
 		"networkPolicy.apiServer.cidrs={10.0.0.1}": "cidrs",
-		// What the schema cannot know is told by the templates.
+		// The templates check what the schema cannot check.
 		"serviceMonitor.enabled=true,service.enabled=false":              "service.enabled",
 		"prometheusRule.enabled=true,prometheusRule.disabled={Nothing}":  `no rule "Nothing"`,
 		"prometheusRule.enabled=true,prometheusRule.overrides.No.for=1m": `no rule "No"`,
@@ -71,16 +73,16 @@ func TestBadValues(t *testing.T) {
 	}
 }
 
-// TestRulesAreOverridden changes some rules of the file, and leaves out one.
+// TestRulesAreOverridden changes some rules of the file and disables one.
 func TestRulesAreOverridden(t *testing.T) {
-	shipped := rules(t, mustTemplate(t, "helm4", "--set=prometheusRule.enabled=true"))
+	shipped := rules(t, expect.Value(template("helm4", "--set=prometheusRule.enabled=true"))(t))
 	alert, record, gone := "HelmReleaseFailed", "helm_state_metrics:pending_after_seconds", "HelmReleaseChartDeprecated"
 	inBoth(t, func(t *testing.T, helm string) {
-		got := rules(t, mustTemplate(t, helm, "--set=prometheusRule.enabled=true",
+		got := rules(t, expect.Value(template(helm, "--set=prometheusRule.enabled=true",
 			"--set=prometheusRule.overrides."+alert+".for=31m",
 			"--set=prometheusRule.overrides."+alert+".labels.team=shop",
 			"--set=prometheusRule.overrides."+record+".expr=1800",
-			"--set=prometheusRule.disabled={"+gone+"}"))
+			"--set=prometheusRule.disabled={"+gone+"}"))(t))
 		want := make(map[string]map[string]any)
 		for name, rule := range shipped {
 			want[name] = (&unstructured.Unstructured{Object: rule}).DeepCopy().Object
@@ -92,13 +94,11 @@ func TestRulesAreOverridden(t *testing.T) {
 		if len(want) != len(shipped)-1 {
 			t.Fatalf("there is no rule %s to leave out", gone)
 		}
-		if diff := cmp.Diff(want, got); diff != "" {
-			t.Errorf("(-want +got):\n%s", diff)
-		}
+		expect.Equal(t, "the rules differ", want, got)
 	})
 }
 
-// rules returns those of a PrometheusRule by name.
+// rules returns the rules of all PrometheusRules by name.
 func rules(t *testing.T, text string) map[string]map[string]any {
 	t.Helper()
 	found := make(map[string]map[string]any)
@@ -124,9 +124,8 @@ func rules(t *testing.T, text string) map[string]map[string]any {
 	return found
 }
 
-// TestProbesOfAServerThatAsksWho looks at what a kubelet can do that has neither
-// password nor certificate.
-func TestProbesOfAServerThatAsksWho(t *testing.T) {
+// TestProbesOfAServerThatAuthenticates expects probes that need neither a password nor a certificate.
+func TestProbesOfAServerThatAuthenticates(t *testing.T) {
 	for values, want := range map[string]string{
 		"tls.enabled=true": "httpGet",
 		"tls.enabled=true,tls.webConfig.basic_auth_users.scraper=hash":                                       "tcpSocket",
@@ -135,7 +134,7 @@ func TestProbesOfAServerThatAsksWho(t *testing.T) {
 	} {
 		inBoth(t, func(t *testing.T, helm string) {
 			found := false
-			for _, o := range parse(t, mustTemplate(t, helm, "--set="+values)) {
+			for _, o := range parse(t, expect.Value(template(helm, "--set="+values))(t)) {
 				if o.GetKind() != "Deployment" {
 					continue
 				}
@@ -154,10 +153,10 @@ func TestProbesOfAServerThatAsksWho(t *testing.T) {
 	}
 }
 
-// TestNamesThatYAMLTakesForSomethingElse names a namespace "no".
-func TestNamesThatYAMLTakesForSomethingElse(t *testing.T) {
+// TestNamesThatYAMLReadsAsOtherTypes names a namespace "no".
+func TestNamesThatYAMLReadsAsOtherTypes(t *testing.T) {
 	inBoth(t, func(t *testing.T, helm string) {
-		text := mustTemplate(t, helm, "--set-string=namespaces={no,123},serviceAccount.name=on")
+		text := expect.Value(template(helm, "--set-string=namespaces={no,123},serviceAccount.name=on"))(t)
 		var got []string
 		for _, o := range parse(t, text) {
 			if o.GetKind() == "Role" || o.GetKind() == "ServiceAccount" {
@@ -165,14 +164,11 @@ func TestNamesThatYAMLTakesForSomethingElse(t *testing.T) {
 			}
 		}
 		slices.Sort(got)
-		if diff := cmp.Diff([]string{"123/" + name, name + "/on", "no/" + name}, got); diff != "" {
-			t.Errorf("(-want +got):\n%s", diff)
-		}
+		expect.Equal(t, "the names differ", []string{"123/" + name, name + "/on", "no/" + name}, got)
 	})
 }
 
-// TestDependency has a chart that depends on this one, which then gets values
-// that are not its own.
+// TestDependency renders a chart that depends on this one. This one then also gets values of the other.
 func TestDependency(t *testing.T) {
 	inBoth(t, func(t *testing.T, helm string) {
 		parent := t.TempDir()
@@ -181,24 +177,17 @@ func TestDependency(t *testing.T) {
 				"- {name: helm-state-metrics, version: 0.1.0, condition: helm-state-metrics.enabled}\n",
 			"values.yaml": "global: {registry: example}\nhelm-state-metrics: {enabled: true, payload: never}\n",
 		} {
-			if err := os.WriteFile(filepath.Join(parent, file), []byte(text), 0o600); err != nil {
-				t.Fatal(err)
-			}
+			expect.NoError(t, os.WriteFile(filepath.Join(parent, file), []byte(text), 0o600))
 		}
-		if err := os.CopyFS(filepath.Join(parent, "charts", name), os.DirFS(chart)); err != nil {
-			t.Fatal(err)
-		}
-		text, err := run(helm, "template", "monitoring", parent, "--kube-version=1.25.0")
-		if err != nil {
-			t.Fatal(err)
-		}
+		expect.NoError(t, os.CopyFS(filepath.Join(parent, "charts", name), os.DirFS(shipped.Chart())))
+		text := expect.Value(run(helm, "template", "monitoring", parent, "--kube-version=1.25.0"))(t)
 		if want := "name: monitoring-helm-state-metrics\n"; !strings.Contains(text, want) || !strings.Contains(text, "--payload=never") {
 			t.Errorf("the exporter is not as the parent wants it:\n%s", text)
 		}
 	})
 }
 
-// TestImage names images by tag and by digest.
+// TestImage sets the image by tag and by digest.
 func TestImage(t *testing.T) {
 	for values, want := range map[string]string{
 		"":                                     "helm-state-metrics:0.1.0",
@@ -207,7 +196,7 @@ func TestImage(t *testing.T) {
 		"image.tag=v9,image.digest=sha256:abc": "helm-state-metrics@sha256:abc",
 	} {
 		inBoth(t, func(t *testing.T, helm string) {
-			if text := mustTemplate(t, helm, "--set="+values); !strings.Contains(text, fmt.Sprintf("image: %q\n", want)) {
+			if text := expect.Value(template(helm, "--set="+values))(t); !strings.Contains(text, fmt.Sprintf("image: %q\n", want)) {
 				t.Errorf("%s: there is no image %q in:\n%s", values, want, text)
 			}
 		})

@@ -1,5 +1,4 @@
-// Package rules_test has promtool check the alert rules and run their unit
-// tests, which are the YAML files beside this one.
+// Package rules_test has promtool check the alert rules and run their unit tests, the YAML files in this directory.
 package rules_test
 
 import (
@@ -12,36 +11,24 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"k8s.io/apimachinery/pkg/util/yaml"
+
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/expect"
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/process"
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/shipped"
 )
 
-var (
-	root     = filepath.Join("..", "..")
-	rules    = filepath.Join(root, "manifests", "chart", "helm-state-metrics", "files", "rules.yaml")
-	promtool = filepath.Join(root, "bin", "promtool")
-)
+var rules = filepath.Join(shipped.Chart(), "files", "rules.yaml")
 
-func TestMain(m *testing.M) {
-	if _, err := os.Stat(promtool); err != nil {
-		_, _ = fmt.Fprintln(os.Stderr, "rules: bin/promtool is missing: run `make test`, which builds it")
-		os.Exit(1)
-	}
-	os.Exit(m.Run())
-}
-
-// run has promtool work on files, which Go is told of: it caches the outcome
-// of tests, and runs them again only when a file has changed that it saw them
-// look at.
+// run runs promtool. Go caches the result of a test until a file changes that the test itself has looked at.
 func run(t *testing.T, command string, files ...string) {
 	t.Helper()
+	expect.NoError(t, process.Missing("promtool"))
 	args := strings.Fields(command)
 	for _, file := range append(files, rules) {
-		if _, err := os.Stat(file); err != nil {
-			t.Fatal(err)
-		}
+		expect.Value(os.Stat(file))(t)
 	}
-	out, err := exec.CommandContext(t.Context(), promtool, append(args, files...)...).CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), process.Path("promtool"), append(args, files...)...).CombinedOutput()
 	if err != nil {
 		t.Errorf("promtool %s: %v\n%s", command, err, out)
 	}
@@ -61,7 +48,7 @@ func TestUnits(t *testing.T) {
 	}
 }
 
-// alert is what is looked at of a rule.
+// alert is what the tests read of a rule.
 type alert struct {
 	Alert       string
 	Labels      map[string]string
@@ -70,14 +57,9 @@ type alert struct {
 
 func alerts(t *testing.T) []alert {
 	t.Helper()
-	text, err := os.ReadFile(rules)
-	if err != nil {
-		t.Fatal(err)
-	}
+	text := expect.Value(os.ReadFile(rules))(t)
 	var file struct{ Groups []struct{ Rules []alert } }
-	if err := yaml.Unmarshal(text, &file); err != nil {
-		t.Fatal(err)
-	}
+	expect.NoError(t, yaml.Unmarshal(text, &file))
 	var found []alert
 	for _, group := range file.Groups {
 		found = append(found, group.Rules...)
@@ -96,18 +78,13 @@ func TestAlertsSayWhatPeopleNeed(t *testing.T) {
 			}
 		}
 		want := "https://github.com/helm-state-metrics/helm-state-metrics/blob/main/docs/runbook.md#" + strings.ToLower(a.Alert)
-		if diff := cmp.Diff(want, a.Annotations["runbook_url"]); diff != "" {
-			t.Errorf("the runbook of %s (-want +got):\n%s", a.Alert, diff)
-		}
+		expect.Equal(t, fmt.Sprintf("the runbook of %s", a.Alert), want, a.Annotations["runbook_url"])
 	}
 }
 
 // TestRunbook expects one section for each alert, in the order of the rules.
 func TestRunbook(t *testing.T) {
-	text, err := os.ReadFile(filepath.Join(root, "docs", "runbook.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	text := expect.Value(os.ReadFile(filepath.Join(process.Root(), "docs", "runbook.md")))(t)
 	var want, got []string
 	for _, a := range alerts(t) {
 		want = append(want, a.Alert)
@@ -115,24 +92,15 @@ func TestRunbook(t *testing.T) {
 	for _, heading := range regexp.MustCompile(`(?m)^### (.+)$`).FindAllSubmatch(text, -1) {
 		got = append(got, string(heading[1]))
 	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("sections of docs/runbook.md (-want +got):\n%s", diff)
-	}
+	expect.Equal(t, "sections of docs/runbook.md", want, got)
 }
 
-// TestEveryAlertHasUnitTests looks for a test that names the alert as one that
-// is expected.
+// TestEveryAlertHasUnitTests looks for a test that names the alert as one that is expected.
 func TestEveryAlertHasUnitTests(t *testing.T) {
-	files, err := filepath.Glob("*.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
+	files := expect.Value(filepath.Glob("*.yaml"))(t)
 	tested := make(map[string]bool)
 	for _, file := range files {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
+		text := expect.Value(os.ReadFile(file))(t)
 		for _, match := range regexp.MustCompile(`(?m)^ +- alertname: (\w+)$`).FindAllSubmatch(text, -1) {
 			tested[string(match[1])] = true
 		}

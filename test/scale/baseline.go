@@ -1,5 +1,3 @@
-//go:build unix
-
 package main
 
 import (
@@ -10,8 +8,6 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -19,20 +15,24 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
+	"github.com/helm-state-metrics/helm-state-metrics/test/fleet"
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/cluster"
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/payload"
 )
 
-// baselineCommand is the argument that turns this program into the baseline, so that its CPU and memory are those of a
-// process of its own.
+// baselineCommand is the argument that makes this program run the baseline, in a process that can be measured.
 const baselineCommand = "baseline"
 
-// runBaseline is an exporter as they were: one informer holds every record in full, every payload is decoded as Helm
-// does, GaugeVecs hold the series. It takes as many of the exporter's flags as it needs to be started like it.
+// runBaseline runs an exporter as others are built: one informer holds every record in full, every payload is decoded
+// as Helm does it, and GaugeVecs hold the series. It has those flags of the exporter that start needs.
 func runBaseline(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet(baselineCommand, flag.ContinueOnError)
 	kubeconfig := flags.String("kubeconfig", "", "")
 	address := flags.String("web.listen-address", "", "")
 	if err := flags.Parse(args); err != nil {
-		return flag.ErrHelp // Parse has already said what is wrong.
+		return flag.ErrHelp // Parse has already reported the error.
 	}
 	cfg, err := clientcmd.BuildConfigFromFlags("", *kubeconfig)
 	if err != nil {
@@ -44,19 +44,18 @@ func runBaseline(ctx context.Context, args []string) error {
 		return err
 	}
 	informer := informers.NewFilteredSecretInformer(client, metav1.NamespaceAll, 0, nil, func(o *metav1.ListOptions) {
-		o.LabelSelector, o.FieldSelector = "owner=helm", "type="+recordType
+		o.LabelSelector, o.FieldSelector = cluster.Owner, "type="+cluster.RecordType
 	})
-	registry := prometheus.NewRegistry()
-	series := newSeries(registry)
+	baseline := exposed{fleet.NewBaseline("helm_release_revision", "helm_release_updated"), make(map[release.Key]int)}
 	handled, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
-		AddFunc:    series.set,
-		UpdateFunc: func(_, obj any) { series.set(obj) },
+		AddFunc:    baseline.set,
+		UpdateFunc: func(_, obj any) { baseline.set(obj) },
 	})
 	if err != nil {
 		return err
 	}
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	mux.Handle("GET /metrics", baseline.Handler())
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		switch {
 		case !informer.HasSynced():
@@ -78,60 +77,34 @@ func runBaseline(ctx context.Context, args []string) error {
 	return nil
 }
 
-// series is the baseline's store.
-type series struct {
-	info, revision, status, updated *prometheus.GaugeVec
-	newest                          map[string]shown // by namespace and name; informers call handlers one at a time
+// exposed feeds the baseline with records.
+type exposed struct {
+	*fleet.Baseline
+	newest map[release.Key]int // revisions; informers call handlers one at a time
 }
 
-// shown is what is exposed of one release.
-type shown struct {
-	revision int
-	info     []string // label values
-}
-
-func newSeries(registry *prometheus.Registry) *series {
-	vec := func(name string, labels ...string) *prometheus.GaugeVec {
-		v := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "helm_release_" + name, Help: name}, append([]string{"name", "namespace"}, labels...))
-		registry.MustRegister(v)
-		return v
-	}
-	return &series{
-		info:     vec("info", "revision", "chart", "chart_version", "app_version"),
-		revision: vec("revision"), status: vec("status", "status"), updated: vec("updated"),
-		newest: make(map[string]shown),
-	}
-}
-
-// set decodes a record and, if it is the newest of its release, shows it.
-func (s *series) set(obj any) {
+// set decodes a record completely. If it is the newest of its release, set exposes it.
+func (e exposed) set(obj any) {
 	secret, ok := obj.(*corev1.Secret)
 	if !ok {
 		return
 	}
-	r, err := decodeFully(secret.Data[payloadKey])
+	r, err := payload.Decode(secret.Data[cluster.PayloadKey])
 	if err != nil {
-		return // The start is not over before every release is there.
+		return // The start does not end before every release is exposed.
 	}
-	key := r.Namespace + "/" + r.Name
-	before := s.newest[key]
-	if r.Version < before.revision {
+	key := release.Key{Namespace: r.Namespace, Name: r.Name}
+	if r.Version < e.newest[key] {
 		return
 	}
-	if before.revision > 0 {
-		s.info.DeleteLabelValues(before.info...)
-	}
+	e.newest[key] = r.Version
 	chart := r.Chart.Metadata
-	now := shown{r.Version, []string{r.Name, r.Namespace, secret.Labels["version"], chart.Name, chart.Version, chart.AppVersion}}
-	s.newest[key] = now
-	s.info.WithLabelValues(now.info...).Set(1)
-	s.revision.WithLabelValues(r.Name, r.Namespace).Set(float64(r.Version))
-	s.updated.WithLabelValues(r.Name, r.Namespace).Set(float64(r.Info.LastDeployed.Unix()))
-	for _, status := range []string{"deployed", "failed", "pending-install", "pending-rollback", "pending-upgrade"} {
-		value := 0.0
-		if r.Info.Status == status {
-			value = 1
-		}
-		s.status.WithLabelValues(r.Name, r.Namespace, status).Set(value)
-	}
+	e.Set(&release.Release{
+		Key:    key,
+		Newest: &release.Revision{Number: r.Version, Status: release.Status(r.Info.Status)},
+		Payload: &release.Payload{Head: release.Head{
+			LastDeployed: r.Info.LastDeployed.Time,
+			Chart:        release.Chart{Name: chart.Name, Version: chart.Version, AppVersion: chart.AppVersion},
+		}},
+	})
 }

@@ -1,5 +1,3 @@
-//go:build unix
-
 package main
 
 import (
@@ -9,16 +7,18 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/process"
 )
 
 const (
 	smallPayload = "34KB"
 	largePayload = "470KB"
-	// rounds is how often each benchmark runs; the median counts.
+	// rounds is how often each benchmark runs. The median counts.
 	rounds = 3
 )
 
-// decoding compares reading the head of a payload with unmarshalling the whole.
+// decoding compares reading the head of a payload with unmarshalling the whole payload.
 type decoding struct {
 	Small, Large comparison
 }
@@ -32,12 +32,11 @@ type comparison struct {
 
 func (c comparison) ratio() float64 { return c.Unmarshal / c.Head }
 
-// benchmark runs the benchmarks of the decoder.
-func benchmark(ctx context.Context, root string) (decoding, error) {
+func benchmark(ctx context.Context) (decoding, error) {
 	pattern := fmt.Sprintf("^Benchmark(Decode|Unmarshal)$/^(%s|%s)$", smallPayload, largePayload)
 	cmd := exec.CommandContext(ctx, "go", "test", "-run=^$", "-bench="+pattern, "-benchmem", "-count="+strconv.Itoa(rounds), "./internal/decode")
-	cmd.Dir = root
-	cmd.SysProcAttr = ownGroup()
+	cmd.Dir = process.Root()
+	process.Detach(cmd)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return decoding{}, fmt.Errorf("go test -bench: %w\n%s", err, out)
@@ -45,7 +44,7 @@ func benchmark(ctx context.Context, root string) (decoding, error) {
 	return parseBenchmarks(string(out))
 }
 
-// parseBenchmarks reads what go test prints: lines such as
+// parseBenchmarks reads the output of go test, which has lines such as
 //
 //	BenchmarkDecode/34KB-2   10000   104217 ns/op   34172 payload-bytes   808 B/op   21 allocs/op
 func parseBenchmarks(text string) (decoding, error) {
@@ -56,7 +55,7 @@ func parseBenchmarks(text string) (decoding, error) {
 			continue
 		}
 		name := fields[0]
-		if at := strings.LastIndexByte(name, '-'); at > 0 { // behind it is GOMAXPROCS
+		if at := strings.LastIndexByte(name, '-'); at > 0 { // GOMAXPROCS follows.
 			name = name[:at]
 		}
 		for i := 2; i+1 < len(fields); i += 2 {

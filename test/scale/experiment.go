@@ -1,37 +1,37 @@
-//go:build unix
-
 package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/process"
 )
 
-// experiment holds what its steps share.
+// experiment is the state that the steps share.
 type experiment struct {
 	cfg    config
-	dir    string // for all that is written on the way, removed at the end
+	dir    string // for everything that is written; removed at the end
 	stderr io.Writer
 	step   int
 	found  findings
 }
 
-// findings is all that is measured.
+// findings are the results.
 type findings struct {
 	filled         filled
 	baseline       startup
 	baselineSteady steady
-	never          startup // --payload=never, through the relay
 	lazy           startup // through the relay
 	single         startup // with one revision of each release, and --payload=never
 	whole          startup // the same with all of them
 	named          startup // the same with each namespace watched by itself
-	many           startup // the same with more namespaces, in which there is nothing
-	plain          startup // as whole, with a plain list in place of a streamed one
+	many           startup // the same with more namespaces, which are empty
+	plain          startup // like whole, with a plain list instead of a streamed one
 	starts         []startup
 	steady         steady
 	upgrades       upgrades
@@ -44,11 +44,7 @@ func measure(ctx context.Context, cfg config, stdout, stderr io.Writer) (err err
 	if e.dir, err = os.MkdirTemp("", "helm-state-metrics-scale-"); err != nil {
 		return err
 	}
-	defer func() {
-		if err := os.RemoveAll(e.dir); err != nil {
-			e.say("cannot clean up: %v", err)
-		}
-	}()
+	defer func() { err = errors.Join(err, os.RemoveAll(e.dir)) }()
 	if err := e.run(ctx); err != nil {
 		return err
 	}
@@ -62,13 +58,13 @@ func measure(ctx context.Context, cfg config, stdout, stderr io.Writer) (err err
 // steps is how many times run calls begin.
 const steps = 9
 
-func (e *experiment) run(ctx context.Context) error {
+func (e *experiment) run(ctx context.Context) (err error) {
 	e.begin("starting etcd and a Kubernetes API server")
-	cluster, err := e.startCluster(ctx)
+	cluster, err := process.StartCluster(ctx, e.clusterDir(), e.clusterSettings())
 	if err != nil {
 		return err
 	}
-	defer cluster.stop()
+	defer func() { err = errors.Join(err, cluster.Stop()) }()
 
 	e.begin("writing %d revisions of %d releases (about a minute for 10,000 records)", e.cfg.revisions, e.cfg.releases)
 	if err := e.fill(ctx); err != nil {
@@ -84,7 +80,6 @@ func (e *experiment) run(ctx context.Context) error {
 		return err
 	}
 	e.begin("counting bytes of the exporter's start, without payloads and with them")
-	e.found.never = e.found.whole
 	if e.found.lazy, err = e.startCounted(ctx, e.exporter("helm_release_info")); err != nil {
 		return err
 	}
@@ -92,11 +87,11 @@ func (e *experiment) run(ctx context.Context) error {
 		return err
 	}
 	e.begin("running the benchmarks of the decoder")
-	e.found.decoding, err = benchmark(ctx, e.cfg.root)
+	e.found.decoding, err = benchmark(ctx)
 	return err
 }
 
-// fill writes the first revision of each release, measures an exporter that knows of no other, and writes the rest.
+// fill writes the first revision of each release, measures an exporter with them, and writes the rest.
 func (e *experiment) fill(ctx context.Context) error {
 	client, err := helmClient(e.kubeconfig())
 	if err != nil {
@@ -144,7 +139,7 @@ func (e *experiment) measureWatches(ctx context.Context) (err error) {
 	return err
 }
 
-// metadataAlone is the exporter without what payloads cost.
+// metadataAlone is the exporter without payloads.
 func (e *experiment) metadataAlone(args ...string) subject {
 	return e.exporter("helm_release_revision", append(args, "--payload=never")...)
 }
@@ -163,7 +158,7 @@ func (e *experiment) measureBaseline(ctx context.Context) (err error) {
 	return err
 }
 
-// measureExporter starts the exporter several times, straight at the API server, and puts the last one to work.
+// measureExporter starts the exporter several times, without a relay. The last one is also scraped and shows upgrades.
 func (e *experiment) measureExporter(ctx context.Context) error {
 	e.begin("starting the exporter %d times", e.cfg.starts)
 	for n := range e.cfg.starts {
@@ -175,8 +170,7 @@ func (e *experiment) measureExporter(ctx context.Context) error {
 		if n == e.cfg.starts-1 {
 			err = e.work(ctx, r)
 		}
-		r.stop()
-		if err != nil {
+		if err := errors.Join(err, r.stop()); err != nil {
 			return err
 		}
 	}
@@ -197,24 +191,8 @@ func (e *experiment) exporter(family string, args ...string) subject {
 	return subject{name: "helm-state-metrics", program: e.cfg.exporter, args: args, family: family}
 }
 
-// startCluster returns when the control plane is ready.
-func (e *experiment) startCluster(ctx context.Context) (*process, error) {
-	// If this program is killed outright, the control plane at least notices.
-	p, err := launch("cluster", e.cfg.program("cluster"), filepath.Join(e.dir, "cluster.log"),
-		e.clusterSettings(),
-		"--dir", filepath.Join(e.dir, "cluster"), "--with-parent")
-	if err != nil {
-		return nil, err
-	}
-	if err := p.await(ctx, pollInterval, "it is ready", func() (bool, error) { return p.wrote("ready"), nil }); err != nil {
-		p.stop()
-		return nil, err
-	}
-	return p, nil
-}
-
-// clusterSettings has the control plane, which keeps all records in memory, fit into the machine with 100,000 of them. It
-// costs CPU, which the exporter would lack.
+// clusterSettings returns environment variables with which a control plane that keeps 100,000 records in memory fits
+// into the machine. They cost CPU that the exporter would lack, so they are only for large clusters.
 func (e *experiment) clusterSettings() []string {
 	if e.cfg.releases*e.cfg.revisions <= 20_000 {
 		return nil
@@ -222,10 +200,10 @@ func (e *experiment) clusterSettings() []string {
 	return []string{"GOGC=25"}
 }
 
-// kubeconfig is the one of the control plane's administrator.
-func (e *experiment) kubeconfig() string { return filepath.Join(e.dir, "cluster", "kubeconfig") }
+func (e *experiment) clusterDir() string { return filepath.Join(e.dir, "cluster") }
 
-// begin announces the next step.
+func (e *experiment) kubeconfig() string { return process.Kubeconfig(e.clusterDir()) }
+
 func (e *experiment) begin(format string, args ...any) {
 	e.step++
 	e.say("[%d/%d] %s", e.step, steps, fmt.Sprintf(format, args...))

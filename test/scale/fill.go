@@ -1,5 +1,3 @@
-//go:build unix
-
 package main
 
 import (
@@ -16,16 +14,16 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/cluster"
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/payload"
 )
 
 const (
-	// writers is how many records are on their way to the API server at once.
+	// writers is how many records are written at the same time.
 	writers = 16
-	// progressInterval is how often a long step tells how far it is.
+	// progressInterval is how often a long step reports its progress.
 	progressInterval = 10 * time.Second
-
-	recordType = "helm.sh/release.v1"
-	payloadKey = "release"
 )
 
 // filled is what the cluster was filled with.
@@ -34,7 +32,6 @@ type filled struct {
 	bytes   int64 // of all payloads
 }
 
-// makeNamespaces makes those that fill needs.
 func makeNamespaces(ctx context.Context, cfg config, client kubernetes.Interface) error {
 	for n := range min(cfg.namespaces, cfg.releases) {
 		namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespaceName(cfg, n)}}
@@ -45,7 +42,7 @@ func makeNamespaces(ctx context.Context, cfg config, client kubernetes.Interface
 	return nil
 }
 
-// fill writes revisions of all releases, as Helm writes them: those of the given numbers, the last one not included.
+// fill writes the records of all releases with revisions from ≤ revision < to, as Helm writes them.
 func fill(ctx context.Context, cfg config, client kubernetes.Interface, from, to int, progress io.Writer) (filled, error) {
 	if from >= to {
 		return filled{}, nil
@@ -77,41 +74,61 @@ func fill(ctx context.Context, cfg config, client kubernetes.Interface, from, to
 	}
 }
 
-// writeHistory writes some revisions of the n-th release.
 func writeHistory(ctx context.Context, client kubernetes.Interface, cfg config, n, from, to int, records, bytes *atomic.Int64) error {
 	all, err := history(cfg, n, from, to)
 	if err != nil {
 		return err
 	}
 	for _, r := range all {
-		if _, err := client.CoreV1().Secrets(r.namespace).Create(ctx, r.secret(), metav1.CreateOptions{}); err != nil {
+		if _, err := client.CoreV1().Secrets(r.Namespace).Create(ctx, r, metav1.CreateOptions{}); err != nil {
 			return err
 		}
 		records.Add(1)
-		bytes.Add(int64(len(r.payload)))
+		bytes.Add(int64(len(r.Data[cluster.PayloadKey])))
 	}
 	return nil
 }
 
-// secret is the record as Helm's storage driver makes it.
-func (r record) secret() *corev1.Secret {
-	return &corev1.Secret{
-		ObjectMeta: metav1.ObjectMeta{
-			Name:      fmt.Sprintf("sh.helm.release.v1.%s.v%d", r.name, r.revision),
-			Namespace: r.namespace,
-			Labels: map[string]string{
-				"name": r.name, "owner": "helm", "status": r.status, "version": strconv.Itoa(r.revision),
-				"modifiedAt": strconv.FormatInt(time.Now().Unix(), 10),
-			},
-		},
-		Type: recordType,
-		Data: map[string][]byte{payloadKey: r.payload},
+// history returns the records of the n-th release with revisions from ≤ revision < to, oldest first. They differ in
+// what an upgrade changes: the info, the chart's version, the values and the number.
+func history(cfg config, n, from, to int) ([]*corev1.Secret, error) {
+	generator := payload.NewGenerator(n)
+	r := generator.Release(namespaceName(cfg, n), cfg.templates)
+	r.Name = fmt.Sprintf("%s-%04d", r.Name, n)
+	begin := time.Date(2026, 1, 1, 0, 0, n, 0, time.UTC)
+	r.Info.FirstDeployed.Time = begin
+	records := make([]*corev1.Secret, 0, cfg.revisions)
+	for revision := 1; revision <= cfg.revisions; revision++ {
+		r.Version = revision
+		r.Info.LastDeployed.Time = begin.Add(time.Duration(revision) * 31 * time.Hour).Add(time.Duration(generator.IntN(1e9)))
+		r.Info.Description, r.Info.Status = "Upgrade complete", "superseded"
+		if revision == 1 {
+			r.Info.Description = "Install complete"
+		}
+		if revision == cfg.revisions {
+			r.Info.Status = "deployed"
+		}
+		r.Chart.Metadata.Version = fmt.Sprintf("%d.%d.%d", 1+n%7, revision, generator.IntN(10))
+		r.Chart.Metadata.AppVersion = fmt.Sprintf("v2.%d.%d", n%13, revision)
+		r.Config = map[string]any{"image": map[string]any{"tag": generator.Hex(40)}, "replicas": 1 + generator.IntN(9)}
+		if revision < from || revision >= to {
+			continue // It was only generated because the random values of later revisions depend on it.
+		}
+		encoded, err := payload.Encode(r)
+		if err != nil {
+			return nil, err
+		}
+		record := cluster.Secret(r.Name, revision, r.Info.Status, encoded)
+		record.Namespace = r.Namespace
+		record.Labels["modifiedAt"] = strconv.FormatInt(time.Now().Unix(), 10)
+		records = append(records, record)
 	}
+	return records, nil
 }
 
 func namespaceName(cfg config, n int) string { return fmt.Sprintf("scale-%02d", n%cfg.namespaces) }
 
-// helmClient passes for Helm, whose name the API server writes into managedFields.
+// helmClient returns a client with the User-Agent of Helm, which the API server writes into managedFields.
 func helmClient(kubeconfig string) (kubernetes.Interface, error) {
 	cfg, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
 	if err != nil {

@@ -1,23 +1,20 @@
-//go:build unix
-
 package main
 
 import (
 	"context"
 	"fmt"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
+
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/process"
 )
 
 const (
 	// upgraded is how many releases share the upgrades.
 	upgraded         = 10
 	upgradeNamespace = "upgrades"
-	// visiblePatience is how long an upgrade may stay unseen before that is a failure.
+	// visiblePatience is how long it may take until an upgrade is visible.
 	visiblePatience = 30 * time.Second
 )
 
@@ -33,9 +30,9 @@ type upgrades struct {
 	HelmTook time.Duration // median of helm upgrade itself
 }
 
-// upgrade runs real Helm against the filled cluster, one upgrade after the other, and looks how soon the exporter
-// shows each. Scrapes begin when Helm has exited, so that they do not compete with it for the CPU, and go on back to
-// back; a time counts until the end of the first scrape that shows the revision as deployed, chart and all.
+// upgrade runs one upgrade by real Helm after the other, and measures how soon the exporter shows each of them. Scrapes
+// begin when Helm has exited, so that they do not compete with it for the CPU, and follow each other without a pause.
+// The time ends with the first scrape that shows the chart of the revision and that it is deployed.
 func (e *experiment) upgrade(ctx context.Context, r *running) (upgrades, error) {
 	for i := range min(upgraded, e.cfg.upgrades) {
 		if err := e.helm(ctx, "install", upgradeName(i), "--create-namespace"); err != nil {
@@ -69,7 +66,7 @@ func (e *experiment) upgrade(ctx context.Context, r *running) (upgrades, error) 
 	result.Median, result.P99, result.Max = quantile(delays, 0.5), quantile(delays, 0.99), quantile(delays, 1)
 	result.Scrape, result.HelmTook = quantile(scrapes, 0.5), quantile(helms, 0.5)
 	var err error
-	result.PeakRSS, err = peakRSS(r.pid())
+	result.PeakRSS, err = peakRSS(r.PID())
 	return result, err
 }
 
@@ -91,37 +88,21 @@ func (r *running) untilVisible(ctx context.Context, exit time.Time, name string,
 
 func upgradeName(i int) string { return fmt.Sprintf("web-%d", i) }
 
-// helm runs Helm with the small chart of the tests. It keeps its files in the run's directory and knows nothing of the
-// user's settings. Like the background processes it is out of the terminal's reach; ctx kills it.
+// helm runs Helm with a small chart and waits for it. ctx kills it, and Ctrl-C does not.
 func (e *experiment) helm(ctx context.Context, verb, release string, flags ...string) error {
-	chart := filepath.Join(e.cfg.root, "test", "charts", "web")
-	args := append([]string{verb, release, chart, "--namespace=" + upgradeNamespace}, flags...)
-	cmd := exec.CommandContext(ctx, e.cfg.program("helm4"), args...)
-	cmd.SysProcAttr = ownGroup()
-	for _, setting := range os.Environ() {
-		if !strings.HasPrefix(setting, "HELM_") {
-			cmd.Env = append(cmd.Env, setting)
-		}
-	}
-	home := filepath.Join(e.dir, "helm")
-	cmd.Env = append(cmd.Env,
-		"KUBECONFIG="+e.kubeconfig(),
-		"HELM_CACHE_HOME="+filepath.Join(home, "cache"),
-		"HELM_CONFIG_HOME="+filepath.Join(home, "config"),
-		"HELM_DATA_HOME="+filepath.Join(home, "data"),
-		// Where it remembers what the API server offers.
-		"KUBECACHEDIR="+filepath.Join(home, "kube"),
-	)
+	args := append([]string{verb, release, process.Chart("web"), "--namespace=" + upgradeNamespace}, flags...)
+	cmd := process.Client(ctx, "helm4", filepath.Join(e.dir, "helm"), e.kubeconfig(), args...)
+	process.Detach(cmd)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("helm %s %s: %w\n%s", verb, release, err, out)
 	}
 	return nil
 }
 
-// quantile is the smallest of the values that a share of them does not exceed.
+// quantile returns the smallest value that the given share of all values does not exceed.
 func quantile(values []time.Duration, share float64) time.Duration {
 	sorted := slices.Sorted(slices.Values(values))
-	// Rounded up, but not by what is only the error of floating point.
+	// Rounded up, except for errors of floating point.
 	rank := int(share*float64(len(sorted)) + 0.999999)
 	return sorted[max(rank, 1)-1]
 }
