@@ -2,13 +2,10 @@ package decode_test
 
 import (
 	"bytes"
-	"compress/gzip"
-	"encoding/base64"
-	"encoding/json"
-	"io"
 	"testing"
 
 	"github.com/helm-state-metrics/helm-state-metrics/internal/decode"
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/payload"
 )
 
 // BenchmarkDecode reads heads, and BenchmarkUnmarshal whole releases as Helm
@@ -19,9 +16,9 @@ func BenchmarkDecode(b *testing.B) {
 			d := &decode.Decoder{}
 			r := bytes.NewReader(nil)
 			b.ReportAllocs()
-			b.ReportMetric(float64(len(p.payload)), "payload-bytes")
+			b.ReportMetric(float64(len(p.text)), "payload-bytes")
 			for b.Loop() {
-				r.Reset(p.payload)
+				r.Reset(p.text)
 				if _, err := d.Head(r); err != nil {
 					b.Fatal(err)
 				}
@@ -35,7 +32,7 @@ func BenchmarkUnmarshal(b *testing.B) {
 		b.Run(p.name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, err := unmarshal(p.payload); err != nil {
+				if _, err := payload.Decode(p.text); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -65,44 +62,23 @@ func BenchmarkHeads(b *testing.B) {
 	}
 }
 
-type payload struct {
-	name    string
-	payload []byte
+type benchmark struct {
+	name string
+	text []byte
 }
 
-func benchmarked(b *testing.B) []payload {
+func benchmarked(b *testing.B) []benchmark {
 	small := generate(1).release(79_000, 900)
 	large := generate(2).release(1_430_000, 900)
 	// The same fields, with both halves of the head at the end.
 	type reversed struct {
-		Manifest string     `json:"manifest"`
-		Chart    *helmChart `json:"chart"`
-		Info     *helmInfo  `json:"info"`
+		Manifest string         `json:"manifest"`
+		Chart    *payload.Chart `json:"chart"`
+		Info     *payload.Info  `json:"info"`
 	}
-	return []payload{
+	return []benchmark{
 		{"34KB", stored(b, small)},
 		{"470KB", stored(b, large)},
 		{"470KB in another order", stored(b, reversed{large.Manifest, large.Chart, large.Info})},
 	}
-}
-
-// unmarshal decodes a payload the way Helm does.
-func unmarshal(payload []byte) (helmRelease, error) {
-	var r helmRelease
-	b, err := base64.StdEncoding.DecodeString(string(payload))
-	if err != nil {
-		return r, err
-	}
-	if len(b) > 3 && bytes.Equal(b[:3], []byte{0x1f, 0x8b, 0x08}) {
-		z, err := gzip.NewReader(bytes.NewReader(b))
-		if err != nil {
-			return r, err
-		}
-		defer z.Close()
-		if b, err = io.ReadAll(z); err != nil {
-			return r, err
-		}
-	}
-	err = json.Unmarshal(b, &r)
-	return r, err
 }

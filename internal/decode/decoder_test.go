@@ -16,6 +16,7 @@ import (
 
 	"github.com/helm-state-metrics/helm-state-metrics/internal/decode"
 	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/payload"
 )
 
 func TestHeadEqualsWholeUnmarshal(t *testing.T) {
@@ -107,7 +108,7 @@ func TestErrorsDoNotQuoteThePayload(t *testing.T) {
 		`{"hunter2" 1}`,
 		`hunter2`,
 	} {
-		_, err := d.Head(bytes.NewReader(armored([]byte(document))))
+		_, err := d.Head(bytes.NewReader(payload.Base64([]byte(document))))
 		if err == nil || strings.Contains(err.Error(), "hunter2") || strings.Contains(err.Error(), "777") {
 			t.Errorf("%s: got error %v", document, err)
 		}
@@ -135,7 +136,7 @@ func TestRepeatedFields(t *testing.T) {
 	d := &decode.Decoder{}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			got, err := d.Head(bytes.NewReader(armored([]byte(test.document))))
+			got, err := d.Head(bytes.NewReader(payload.Base64([]byte(test.document))))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -149,7 +150,7 @@ func TestRepeatedFields(t *testing.T) {
 func TestAllocatesLittle(t *testing.T) {
 	d := &decode.Decoder{}
 	for name, test := range map[string]struct {
-		release helmRelease
+		release *payload.Release
 		most    uint64 // bytes
 	}{
 		"a head in the first prefix":  {generate(2).release(50_000, 0), 2 << 10},

@@ -15,6 +15,7 @@ import (
 
 	"github.com/helm-state-metrics/helm-state-metrics/internal/decode"
 	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/payload"
 )
 
 // FuzzDecode decodes payloads as stored.
@@ -47,14 +48,14 @@ func FuzzDocument(f *testing.F) {
 		if isGzip := len(document) > 3 && string(document[:3]) == "\x1f\x8b\x08"; isGzip || len(document) == 0 {
 			return
 		}
-		head, err := d.Head(bytes.NewReader(armored(document)))
+		head, err := d.Head(bytes.NewReader(payload.Base64(document)))
 		wellFormed(t, head, err)
 		agrees(t, document, head, err)
 		b.Reset()
 		w.Reset(&b)
 		_, _ = w.Write(document)
 		_ = w.Close()
-		zippedHead, zippedErr := d.Head(bytes.NewReader(armored(b.Bytes())))
+		zippedHead, zippedErr := d.Head(bytes.NewReader(payload.Base64(b.Bytes())))
 		if diff := cmp.Diff(head, zippedHead); diff != "" {
 			t.Errorf("head under gzip (-plain +gzip):\n%s", diff)
 		}
@@ -65,7 +66,7 @@ func FuzzDocument(f *testing.F) {
 		if err == nil && errors.As(json.Unmarshal(document, new(any)), &syntax) &&
 			syntax.Error() != "unexpected end of JSON input" {
 			correct := document[:syntax.Offset-1]
-			if _, err := d.Head(bytes.NewReader(armored(correct))); err != nil {
+			if _, err := d.Head(bytes.NewReader(payload.Base64(correct))); err != nil {
 				t.Errorf("accepted a syntax error at byte %d: %v (without it: %v)", syntax.Offset, syntax, err)
 			}
 		}
@@ -168,7 +169,7 @@ func TestOrderOfFields(t *testing.T) {
 				"values": noise.Draw(rt, "values"),
 			}),
 		})
-		head, err := d.Head(bytes.NewReader(armored(zipped(t, document))))
+		head, err := d.Head(bytes.NewReader(payload.Base64(payload.Gzip(document))))
 		agrees(t, document, head, err)
 		if t.Failed() {
 			rt.Fatalf("document %q", document)

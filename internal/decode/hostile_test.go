@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/helm-state-metrics/helm-state-metrics/internal/decode"
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/payload"
 )
 
 func TestHostilePayloads(t *testing.T) {
@@ -26,11 +27,11 @@ func TestHostilePayloads(t *testing.T) {
 		"a gzip bomb of arrays":                     {bomb(t, `{"config":`, "["), "limit"},
 		"a gzip bomb of elements":                   {bomb(t, `{"config":[0`, ",0"), "limit"},
 		"a mebibyte of random bytes":                {bytes.NewReader(noise), "base64"},
-		"a mebibyte of random bytes, in base64":     {bytes.NewReader(armored(noise)), "json"},
+		"a mebibyte of random bytes, in base64":     {bytes.NewReader(payload.Base64(noise)), "json"},
 		"a mebibyte of zeros":                       {bytes.NewReader(make([]byte, 1<<20)), "base64"},
 		"line breaks and nothing else, for a while": {strings.NewReader(strings.Repeat("\n", 1<<20)), "empty"},
 		"base64 without an end":                     {&endless{"ICAg"}, "limit"},
-		"empty gzip members without an end":         {&endless{string(armored(zipped(t, []byte{}))[:24])}, "gzip"},
+		"empty gzip members without an end":         {&endless{string(payload.Base64(payload.Gzip([]byte{}))[:24])}, "gzip"},
 		"line breaks without an end":                {&endless{"\n"}, "limit"},
 	}
 	d := &decode.Decoder{}
@@ -50,8 +51,8 @@ func TestHostilePayloads(t *testing.T) {
 // making it takes little time.
 func bomb(tb testing.TB, start, more string) io.Reader {
 	const member = 1 << 20
-	charge := zipped(tb, []byte(strings.Repeat(more, member/len(more))))
-	return bytes.NewReader(armored(append(zipped(tb, []byte(start)), bytes.Repeat(charge, 40)...)))
+	charge := payload.Gzip([]byte(strings.Repeat(more, member/len(more))))
+	return bytes.NewReader(payload.Base64(append(payload.Gzip([]byte(start)), bytes.Repeat(charge, 40)...)))
 }
 
 // endless repeats its text for ever.

@@ -3,13 +3,12 @@ package payload
 
 import (
 	"bytes"
+	"compress/gzip"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
 	"time"
-
-	"github.com/klauspost/compress/gzip"
 )
 
 // Release is what Helm stores of one revision, with the fields in the order in which Helm 4 writes them.
@@ -101,10 +100,10 @@ func Encode(release any) ([]byte, error) {
 	return Base64(Gzip(document)), nil
 }
 
-// Gzip compresses a document. Helm's compression makes it smaller by another 5%, for four times the CPU.
+// Gzip compresses a document as Helm does.
 func Gzip(document []byte) []byte {
 	var compressed bytes.Buffer
-	w := gzip.NewWriter(&compressed)
+	w, _ := gzip.NewWriterLevel(&compressed, gzip.BestCompression)
 	_, _ = w.Write(document) // A bytes.Buffer never fails.
 	_ = w.Close()
 	return compressed.Bytes()

@@ -1,15 +1,13 @@
 package decode_test
 
 import (
-	"bytes"
-	"compress/gzip"
-	"encoding/base64"
-	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/payload"
 )
 
 // generated makes releases that look like those of real charts, the same ones
@@ -22,19 +20,19 @@ func generate(seed uint64) generated {
 
 // release makes a release of about size bytes of YAML in each of its templates
 // and its manifest, and notes of about the given length.
-func (g generated) release(size, notes int) helmRelease {
+func (g generated) release(size, notes int) *payload.Release {
 	deployed := time.Date(2026, 3, 14, 15, 9, 26, 535897932, time.FixedZone("", 3600))
 	name := g.word() + "-" + g.word()
-	r := helmRelease{
+	r := &payload.Release{
 		Name: name,
-		Info: &helmInfo{
-			FirstDeployed: helmTime{deployed},
-			LastDeployed:  helmTime{deployed.Add(time.Duration(g.IntN(1e15)))},
+		Info: &payload.Info{
+			FirstDeployed: payload.Time{Time: deployed},
+			LastDeployed:  payload.Time{Time: deployed.Add(time.Duration(g.IntN(1e15)))},
 			Description:   "Upgrade complete",
 			Status:        "deployed",
 			Notes:         g.prose(notes),
 		},
-		Chart:     &helmChart{Metadata: g.metadata(name), Values: map[string]any{}},
+		Chart:     &payload.Chart{Metadata: g.metadata(name), Values: map[string]any{}},
 		Config:    map[string]any{"image": map[string]any{"tag": g.hex(7)}},
 		Version:   1 + g.IntN(40),
 		Namespace: g.word(),
@@ -43,7 +41,7 @@ func (g generated) release(size, notes int) helmRelease {
 		data := g.yaml(min(4000, size))
 		n += len(data)
 		r.Chart.Templates = append(r.Chart.Templates,
-			helmFile{"templates/" + g.word() + ".yaml", []byte(data)})
+			&payload.File{Name: "templates/" + g.word() + ".yaml", Data: []byte(data)})
 	}
 	for range 3 + size/1000 {
 		r.Chart.Values[g.word()+g.hex(2)] = map[string]any{"enabled": true, g.word(): g.word()}
@@ -52,8 +50,8 @@ func (g generated) release(size, notes int) helmRelease {
 	return r
 }
 
-func (g generated) metadata(name string) *helmMetadata {
-	m := &helmMetadata{
+func (g generated) metadata(name string) *payload.Metadata {
+	m := &payload.Metadata{
 		Name: name, Version: "12.3.45", AppVersion: "v2.71.828", APIVersion: "v2", Type: "application",
 		KubeVersion: ">=1.25.0-0",
 		Home:        "https://" + name + ".example.com",
@@ -68,9 +66,9 @@ func (g generated) metadata(name string) *helmMetadata {
 	}
 	for range g.IntN(5) {
 		m.Maintainers = append(m.Maintainers,
-			helmMaintainer{g.word() + " " + g.word(), g.word() + "@" + g.word() + ".example", ""})
+			&payload.Maintainer{Name: g.word() + " " + g.word(), Email: g.word() + "@" + g.word() + ".example"})
 		m.Dependencies = append(m.Dependencies,
-			helmDependency{g.word(), "1.x.x", "oci://registry.example.com/charts", g.word() + ".enabled"})
+			map[string]any{"name": g.word(), "version": "1.x.x", "repository": "oci://registry.example.com/charts", "condition": g.word() + ".enabled"})
 	}
 	return m
 }
@@ -137,29 +135,9 @@ func (g generated) hex(n int) string {
 // stored is a release as Helm stores it.
 func stored(tb testing.TB, release any) []byte {
 	tb.Helper()
-	document, err := json.Marshal(release)
+	text, err := payload.Encode(release)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return armored(zipped(tb, document))
-}
-
-func zipped(tb testing.TB, document []byte) []byte {
-	tb.Helper()
-	var b bytes.Buffer
-	w, err := gzip.NewWriterLevel(&b, gzip.BestCompression)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	if _, err := w.Write(document); err != nil {
-		tb.Fatal(err)
-	}
-	if err := w.Close(); err != nil {
-		tb.Fatal(err)
-	}
-	return b.Bytes()
-}
-
-func armored(b []byte) []byte {
-	return base64.StdEncoding.AppendEncode(nil, b)
+	return text
 }
