@@ -118,23 +118,16 @@ func (r *retries) attempt(ctx context.Context, probe bool, request func() error)
 	return true, err
 }
 
-// pause waits until the server is back or the context ends, or until the delay
-// has passed and a probe is allowed, for which it returns true.
+// pause waits until the delay has passed, the server is back, or the context ends.
+// It reports whether a probe may be made.
 func (r *retries) pause(ctx context.Context, delay time.Duration, back <-chan struct{}) (probe bool) {
-	ticker := time.NewTicker(delay)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ticker.C:
-			if r.probes.Allow() {
-				return true
-			}
-		case <-back:
-			return false
-		case <-ctx.Done():
-			return false
-		}
+	select {
+	case <-time.After(delay):
+		return r.probes.Allow()
+	case <-back:
+	case <-ctx.Done():
 	}
+	return false
 }
 
 func sleep(ctx context.Context, delay time.Duration) {

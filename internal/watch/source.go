@@ -86,9 +86,8 @@ func selectorsFor(storage release.Storage, denied []string) func(*metav1.ListOpt
 // but up to a minute later, and it delivers a list record by record, so that a
 // release would be seen with some of its revisions.
 func (s *source) run(ctx context.Context) error {
-	version := ""
-	backoff := followBackoff()
-	for {
+	version, backoff := "", followBackoff()
+	for ctx.Err() == nil {
 		began := time.Now()
 		var err error
 		if version, err = s.follow(ctx, version); err != nil {
@@ -97,12 +96,9 @@ func (s *source) run(ctx context.Context) error {
 		if time.Since(began) > followReset {
 			backoff = followBackoff()
 		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(backoff.Step()):
-		}
+		sleep(ctx, backoff.Step())
 	}
+	return nil
 }
 
 // followBackoff is the time between two informers. It is reset by an informer
@@ -137,20 +133,14 @@ func (s *source) follow(ctx context.Context, notBefore string) (version string, 
 		incomplete: wait.Backoff{Duration: minWatch, Cap: 30 * time.Second, Factor: 2, Jitter: 0.5, Steps: 8},
 	}
 	informer := metadatainformer.NewFilteredMetadataInformer(c, resourceOf(s.storage), s.namespace, 0, nil, s.selectors).Informer()
-	if err := informer.SetTransform(toRecords(s.storage, s.keepLabels)); err != nil {
-		return "", fmt.Errorf("set transform: %w", err)
-	}
-	// The client has observed what failed.
-	ignore := func(_ context.Context, _ *cache.Reflector, err error) {
-		s.log.Debug("Reflector starts over", "err", err)
-	}
-	if err := informer.SetWatchErrorHandlerWithContext(ignore); err != nil {
-		return "", fmt.Errorf("set watch error handler: %w", err)
-	}
 	h := &handler{source: s}
 	registration, err := informer.AddEventHandler(h)
+	err = errors.Join(err, informer.SetTransform(toRecords(s.storage, s.keepLabels)),
+		informer.SetWatchErrorHandlerWithContext(func(_ context.Context, _ *cache.Reflector, err error) {
+			s.log.Debug("Reflector starts over", "err", err) // the client has observed what failed
+		}))
 	if err != nil {
-		return "", fmt.Errorf("add handler: %w", err)
+		return "", fmt.Errorf("set up the informer: %w", err)
 	}
 	running.Go(func() {
 		select {

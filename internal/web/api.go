@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,12 +19,7 @@ import (
 // apiList answers with the releases that match a query. It encodes one at a time,
 // so that it needs little memory.
 func (p *pages) apiList(w http.ResponseWriter, req *http.Request) {
-	v, err := parameters(req)
-	if err != nil {
-		writeError(w, http.StatusBadRequest, reasonInvalid, err)
-		return
-	}
-	q, after, limit, err := parseList(v)
+	q, after, limit, err := parseList(req)
 	if err != nil {
 		writeError(w, http.StatusBadRequest, reasonInvalid, err)
 		return
@@ -73,7 +67,11 @@ func (p *pages) apiList(w http.ResponseWriter, req *http.Request) {
 
 // parseList reads the parameters of a list. It begins after the given key; limit
 // 0 means no limit.
-func parseList(v url.Values) (q query, after release.Key, limit int, err error) {
+func parseList(req *http.Request) (q query, after release.Key, limit int, err error) {
+	v, err := parameters(req)
+	if err != nil {
+		return q, after, 0, err
+	}
 	known := []string{"namespace", "status", "chart", "q", "limit", "continue"}
 	for _, name := range slices.Sorted(maps.Keys(v)) {
 		if !slices.Contains(known, name) {

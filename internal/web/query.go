@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/mod/semver"
+
 	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
 )
 
@@ -163,7 +165,7 @@ func byChart(of func(release.Chart) string) func(a, b *release.Release) int {
 	return func(a, b *release.Release) int {
 		x, _ := a.Chart()
 		y, _ := b.Chart()
-		return natural(of(x), of(y))
+		return compareVersions(of(x), of(y))
 	}
 }
 
@@ -175,25 +177,8 @@ func payload(r *release.Release) release.Payload {
 	return *r.Payload
 }
 
-// natural compares texts so that 1.9 comes before 1.10.
-func natural(a, b string) int {
-	for a != "" && b != "" {
-		x, y := digits(a), digits(b)
-		if x == 0 || y == 0 {
-			if a[0] != b[0] {
-				return int(a[0]) - int(b[0])
-			}
-			a, b = a[1:], b[1:]
-			continue
-		}
-		m, n := strings.TrimLeft(a[:x], "0"), strings.TrimLeft(b[:y], "0")
-		if c := cmp.Or(len(m)-len(n), cmp.Compare(m, n)); c != 0 {
-			return c
-		}
-		a, b = a[x:], b[y:]
-	}
-	return len(a) - len(b)
+// compareVersions compares semantic versions, so that 1.9.0 comes before 1.10.0, and
+// other texts by their characters.
+func compareVersions(a, b string) int {
+	return cmp.Or(semver.Compare("v"+strings.TrimPrefix(a, "v"), "v"+strings.TrimPrefix(b, "v")), cmp.Compare(a, b))
 }
-
-// digits returns how many digits a text begins with.
-func digits(s string) int { return len(s) - len(strings.TrimLeft(s, "0123456789")) }
