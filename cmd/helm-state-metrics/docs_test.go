@@ -21,8 +21,8 @@ import (
 
 var update = flag.Bool("update", false, "write the generated parts of the docs anew")
 
-// TestDocsAreCurrent compares the generated parts of the docs, which stand
-// between markers, with what the code says. With -update it writes them.
+// TestDocsAreCurrent compares the generated parts of the docs, which stand between markers, with what the code
+// says. With -update it writes them.
 func TestDocsAreCurrent(t *testing.T) {
 	for _, tc := range []struct{ file, part, want string }{
 		{"../../docs/flags.md", "flags", flagTable()},
@@ -92,8 +92,7 @@ func familyReference(t *testing.T) string {
 	return b.String()
 }
 
-// telemetryTable wires the exporter as main does, and reads what its registry
-// says of itself.
+// telemetryTable wires the exporter as main does, and reads what its registry says of itself.
 func telemetryTable(t *testing.T) string {
 	t.Helper()
 	cfg, err := parseFlags([]string{"--web.listen-address=127.0.0.1:0"}, io.Discard)

@@ -27,8 +27,7 @@ const (
 	payloadNever = "never"
 )
 
-// maxConcurrency bounds --fetch.concurrency: more GETs at once do not make a
-// start any faster.
+// maxConcurrency bounds --fetch.concurrency: more GETs at once do not make a start any faster.
 const maxConcurrency = 64
 
 // config is what the flags say, for each component.
@@ -45,8 +44,8 @@ type config struct {
 	concurrency string
 }
 
-// parseFlags returns nil without an error if the arguments ask for help or the
-// version, which it has then written to stdout.
+// parseFlags returns nil without an error if the arguments ask for help or the version, which it has then
+// written to stdout.
 func parseFlags(args []string, stdout io.Writer) (*config, error) {
 	cfg := &config{}
 	app := newApp(cfg)
@@ -100,8 +99,8 @@ func newApp(cfg *config) *kingpin.Application {
 	return app
 }
 
-// named is the value of a flag. Its errors name the flag and what was given,
-// which those of kingpin's values do not.
+// named is the value of a flag. Its errors name the flag and what was given, which those of kingpin's values do
+// not.
 type named struct {
 	kingpin.Value
 	flag string

@@ -50,9 +50,8 @@ func start(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	cfg.log.Writer = stderr
 	logger := promslog.New(&cfg.log)
 	klog.SetSlogLogger(logger)
-	// client-go notices a connection whose packets are lost within ten seconds:
-	// after five without a packet it pings, and five later it gives up. Its
-	// defaults, which only the environment changes, are 30 and 15.
+	// client-go notices a connection whose packets are lost within ten seconds: after five without a packet it
+	// pings, and five later it gives up. Its defaults, which only the environment changes, are 30 and 15.
 	for _, name := range []string{"HTTP2_READ_IDLE_TIMEOUT_SECONDS", "HTTP2_PING_TIMEOUT_SECONDS"} {
 		if os.Getenv(name) == "" {
 			if err := os.Setenv(name, "5"); err != nil {
@@ -72,8 +71,7 @@ func start(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		logger.Debug("There is no memory limit", "err", err)
 	}
 	if os.Getenv("GOGC") == "" {
-		// Half of Go's default. It costs 7% of the CPU of a start, and saves a
-		// tenth of the memory and more.
+		// Half of Go's default. It costs 7% of the CPU of a start, and saves a tenth of the memory and more.
 		debug.SetGCPercent(50)
 	}
 	logger.Info("Starting helm-state-metrics", "version", version.Info(), "server", cluster.Host,
@@ -85,8 +83,7 @@ func start(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	return group.Run()
 }
 
-// actor makes an actor of a run group from a function that runs until its
-// context ends.
+// actor makes an actor of a run group from a function that runs until its context ends.
 func actor(ctx context.Context, do func(context.Context) error) (execute func() error, interrupt func(error)) {
 	ctx, cancel := context.WithCancel(ctx)
 	return func() error { return do(ctx) }, func(error) { cancel() }
@@ -118,13 +115,13 @@ func wire(cfg *config, cluster *rest.Config, registry *prometheus.Registry, logg
 	return watcher, server, err
 }
 
-// kubeconfig finds the cluster by the usual rules: the given file, then
-// $KUBECONFIG, then ~/.kube/config, then the cluster that this process runs in.
+// kubeconfig finds the cluster by the usual rules: the given file, then $KUBECONFIG, then ~/.kube/config, then
+// the cluster that this process runs in.
 func kubeconfig(path string) (*rest.Config, error) {
 	rules := clientcmd.NewDefaultClientConfigLoadingRules()
 	rules.ExplicitPath = path
-	// client-go takes a missing file of $KUBECONFIG for an empty one, and would
-	// use whatever cluster the other rules find.
+	// client-go takes a missing file of $KUBECONFIG for an empty one, and would use whatever cluster the other
+	// rules find.
 	env := os.Getenv(clientcmd.RecommendedConfigPathEnvVar)
 	exists := func(path string) bool {
 		_, err := os.Stat(path)

@@ -1,5 +1,4 @@
-// Package decode reads a release's head from the first kilobytes of its stored
-// payload.
+// Package decode reads a release's head from the first kilobytes of its stored payload.
 package decode
 
 import (
@@ -18,25 +17,24 @@ import (
 )
 
 const (
-	// The first firstPrefix bytes of the text hold most heads, and the first
-	// secondPrefix bytes hold nearly all; BenchmarkHead compares sizes. A prefix
-	// is also faster than a stream: inflate returns what it has at the end of
-	// its input, and otherwise only when it has 32 KB.
+	// The first firstPrefix bytes of the text hold most heads, and the first secondPrefix bytes hold nearly
+	// all; BenchmarkHead compares sizes. A prefix is also faster than a stream: inflate returns what it has at
+	// the end of its input, and otherwise only when it has 32 KB.
 	firstPrefix  = 3 << 10
 	secondPrefix = 8 << 10
 
-	// maxPrefixDocument bounds the JSON that is read of a prefix, which is 20 to
-	// 40 KB in practice but could be megabytes.
+	// maxPrefixDocument bounds the JSON that is read of a prefix, which is 20 to 40 KB in practice but could be
+	// megabytes.
 	maxPrefixDocument = 64 << 10
-	// maxDocument bounds the JSON that is read of a whole payload. A payload is
-	// at most 1 MiB, and charts compress to a fifth.
+	// maxDocument bounds the JSON that is read of a whole payload. A payload is at most 1 MiB, and charts
+	// compress to a fifth.
 	maxDocument = 16 << 20
 	// maxPayload bounds the stored text of a payload, line breaks included.
 	maxPayload = 32 << 20
 )
 
-// Reason is why a payload has no head. It is an error, and a label value of
-// metrics. It never quotes the payload, which may hold secrets.
+// Reason is why a payload has no head. It is an error, and a label value of metrics. It never quotes the
+// payload, which may hold secrets.
 type Reason string
 
 // The reasons.
@@ -54,28 +52,23 @@ func Reasons() []Reason { return []Reason{Base64, Empty, Gzip, JSON, Limit, Trun
 
 func (r Reason) Error() string { return "the payload cannot be decoded: " + string(r) }
 
-// Decoder reads heads. It is safe for concurrent use. The zero value is ready
-// for use.
+// Decoder reads heads. It is safe for concurrent use. The zero value is ready for use.
 type Decoder struct {
 	buffers sync.Pool // of *buffers
-	// whole is held while a payload is decoded as a whole, which can take
-	// megabytes of memory for one that is made to.
+	// whole is held while a payload is decoded as a whole, which can take megabytes of memory for one that is
+	// made to.
 	whole sync.Mutex
 }
 
-// Head reads the head of a payload as Helm stores it: base64 of gzip of JSON,
-// or base64 of JSON.
+// Head reads the head of a payload as Helm stores it: base64 of gzip of JSON, or base64 of JSON.
 //
-// It stops reading where the head ends, and does not report what is wrong
-// behind it; no checksum is verified. Any order of fields gives the same head;
-// an order other than Helm's makes it read more.
+// It stops reading where the head ends, and does not report what is wrong behind it; no checksum is verified.
+// Any order of fields gives the same head; an order other than Helm's makes it read more.
 //
-// A missing or null info or chart leaves its part of the head zero, as does a
-// missing or null field, and a time that is "". Times are in UTC. A field of a
-// type that Helm refuses is an error. Field names are matched exactly. Of
-// repeated infos, charts or chart metadata the first counts, of other repeated
-// fields the last. A description of more than 512 bytes is cut to that length,
-// ending in "…".
+// A missing or null info or chart leaves its part of the head zero, as does a missing or null field, and a time
+// that is "". Times are in UTC. A field of a type that Helm refuses is an error. Field names are matched
+// exactly. Of repeated infos, charts or chart metadata the first counts, of other repeated fields the last. A
+// description of more than 512 bytes is cut to that length, ending in "…".
 //
 // The error is a Reason, or the reader's own; the head is zero then.
 func (d *Decoder) Head(payload io.Reader) (release.Head, error) {
@@ -111,9 +104,8 @@ func (d *Decoder) Head(payload io.Reader) (release.Head, error) {
 	return release.Head{}, reasonOf(err)
 }
 
-// source is the payload's text. It keeps the error of the payload's reader,
-// which must not be taken for one of the payload: a reader may well fail with
-// io.ErrUnexpectedEOF.
+// source is the payload's text. It keeps the error of the payload's reader, which must not be taken for one of
+// the payload: a reader may well fail with io.ErrUnexpectedEOF.
 type source struct {
 	r    io.Reader
 	left int
@@ -145,8 +137,8 @@ func newBuffers() *buffers {
 	return &buffers{text: bufio.NewReaderSize(nil, secondPrefix), json: jsontext.NewDecoder(strings.NewReader(""))}
 }
 
-// prefixHead reads the head from the beginning of a payload's text. It fails if
-// the head is not all in it; why it fails is known only from the whole payload.
+// prefixHead reads the head from the beginning of a payload's text. It fails if the head is not all in it; why
+// it fails is known only from the whole payload.
 func (b *buffers) prefixHead(text []byte) (release.Head, error) {
 	// The text may end within a quantum.
 	n, _ := base64.StdEncoding.Decode(b.decoded[:], text)

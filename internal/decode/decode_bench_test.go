@@ -8,8 +8,7 @@ import (
 	"github.com/helm-state-metrics/helm-state-metrics/test/support/payload"
 )
 
-// BenchmarkDecode reads heads, and BenchmarkUnmarshal whole releases as Helm
-// does, of the same payloads.
+// BenchmarkDecode reads heads, and BenchmarkUnmarshal whole releases as Helm does, of the same payloads.
 func BenchmarkDecode(b *testing.B) {
 	for _, p := range benchmarked(b) {
 		b.Run(p.name, func(b *testing.B) {

@@ -33,8 +33,8 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-// FuzzDocument decodes documents, with and without gzip, and with and without
-// what follows the first syntax error.
+// FuzzDocument decodes documents, with and without gzip, and with and without what follows the first syntax
+// error.
 func FuzzDocument(f *testing.F) {
 	for _, v := range vectors(f) {
 		if document, ok := opened(v.payload); ok && len(document) < 64<<10 {
@@ -132,8 +132,7 @@ func opened(payload []byte) ([]byte, bool) {
 	return b, true
 }
 
-// TestOrderOfFields decodes releases whose fields are in any order, among
-// values of any kind.
+// TestOrderOfFields decodes releases whose fields are in any order, among values of any kind.
 func TestOrderOfFields(t *testing.T) {
 	d := &decode.Decoder{}
 	rapid.Check(t, func(rt *rapid.T) {

@@ -10,16 +10,15 @@ import (
 	"github.com/helm-state-metrics/helm-state-metrics/test/support/payload"
 )
 
-// generated makes releases that look like those of real charts, the same ones
-// for the same seed.
+// generated makes releases that look like those of real charts, the same ones for the same seed.
 type generated struct{ *rand.Rand }
 
 func generate(seed uint64) generated {
 	return generated{rand.New(rand.NewPCG(seed, 2))}
 }
 
-// release makes a release of about size bytes of YAML in each of its templates
-// and its manifest, and notes of about the given length.
+// release makes a release of about size bytes of YAML in each of its templates and its manifest, and notes of
+// about the given length.
 func (g generated) release(size, notes int) *payload.Release {
 	deployed := time.Date(2026, 3, 14, 15, 9, 26, 535897932, time.FixedZone("", 3600))
 	name := g.word() + "-" + g.word()

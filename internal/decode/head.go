@@ -13,8 +13,7 @@ import (
 const (
 	// maxText bounds each string of the chart's metadata, in bytes.
 	maxText = 1 << 10
-	// maxDescription is the length in bytes, with the ellipsis, that a longer
-	// description is cut to.
+	// maxDescription is the length in bytes, with the ellipsis, that a longer description is cut to.
 	maxDescription = 512
 	ellipsis       = "…"
 	// maxDepth is the nesting that jsontext and encoding/json allow.
@@ -24,15 +23,13 @@ const (
 // errFound ends the reading of a document whose head is complete.
 var errFound = errors.New("the head is complete")
 
-// jsonOptions make jsontext read what encoding/json reads, which is what Helm
-// uses.
+// jsonOptions make jsontext read what encoding/json reads, which is what Helm uses.
 func jsonOptions() []jsontext.Options {
 	return []jsontext.Options{jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)}
 }
 
-// readHead reads a release up to where both its info and its chart's metadata
-// have been read: with Helm's order of fields that is within the first
-// kilobytes, in front of all that is large.
+// readHead reads a release up to where both its info and its chart's metadata have been read: with Helm's order
+// of fields that is within the first kilobytes, in front of all that is large.
 func readHead(d *jsontext.Decoder) (release.Head, error) {
 	var h release.Head
 	info, chart := false, false
@@ -137,8 +134,7 @@ func expect(d *jsontext.Decoder, kind jsontext.Kind) error {
 	return JSON
 }
 
-// text returns what reads a string and parses it; null leaves the value as it
-// is.
+// text returns what reads a string and parses it; null leaves the value as it is.
 func text[T any](v *T, parse func(string) (T, error)) func(*jsontext.Decoder) error {
 	return func(d *jsontext.Decoder) error {
 		if d.PeekKind() == 'n' {

@@ -47,8 +47,7 @@ func TestHostilePayloads(t *testing.T) {
 	}
 }
 
-// bomb is a small payload of a document of 40 MiB, in many gzip members so that
-// making it takes little time.
+// bomb is a small payload of a document of 40 MiB, in many gzip members so that making it takes little time.
 func bomb(tb testing.TB, start, more string) io.Reader {
 	const member = 1 << 20
 	charge := payload.Gzip([]byte(strings.Repeat(more, member/len(more))))

@@ -10,8 +10,8 @@ import (
 	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
 )
 
-// oracleRelease has the fields of the head and no others, so that a whole
-// unmarshal into it refuses only what the decoder must refuse too.
+// oracleRelease has the fields of the head and no others, so that a whole unmarshal into it refuses only what
+// the decoder must refuse too.
 type oracleRelease struct {
 	Info *struct {
 		FirstDeployed oracleTime `json:"first_deployed"`
@@ -39,8 +39,7 @@ func (t *oracleTime) UnmarshalJSON(b []byte) error {
 	return t.UnmarshalText([]byte(text))
 }
 
-// oracle reads a head by a whole unmarshal. long says that a string is beyond
-// the decoder's limit.
+// oracle reads a head by a whole unmarshal. long says that a string is beyond the decoder's limit.
 func oracle(document []byte) (head release.Head, long bool, err error) {
 	var r oracleRelease
 	if err := json.Unmarshal(document, &r); err != nil {
@@ -75,9 +74,8 @@ func shortened(s string) string {
 	return cut + "…"
 }
 
-// ambiguous tells whether a document repeats a name within an object, or has
-// one that encoding/json takes for a field of the head though it is spelled
-// otherwise.
+// ambiguous tells whether a document repeats a name within an object, or has one that encoding/json takes for a
+// field of the head though it is spelled otherwise.
 func ambiguous(document []byte) bool {
 	fields := []string{
 		"info", "chart", "metadata", "first_deployed", "last_deployed", "description",

@@ -16,8 +16,7 @@ import (
 	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
 )
 
-// vector is a payload under testdata, and what it must decode to. To read one:
-// base64 -d NAME.b64 | gunzip.
+// vector is a payload under testdata, and what it must decode to. To read one: base64 -d NAME.b64 | gunzip.
 type vector struct {
 	name    string
 	payload []byte

@@ -26,9 +26,8 @@ func telemetry(store *metrics.Store) *prometheus.Registry {
 
 const many = 10_000
 
-// measure is the loop of a benchmark. Besides the time it reports the CPU time
-// of the whole process, which another process on the machine does not change,
-// and which includes what the garbage collector does meanwhile.
+// measure is the loop of a benchmark. Besides the time it reports the CPU time of the whole process, which
+// another process on the machine does not change, and which includes what the garbage collector does meanwhile.
 func measure(b *testing.B, do func()) {
 	b.Helper()
 	b.ReportAllocs()
@@ -72,8 +71,7 @@ func BenchmarkUnchanged(b *testing.B) {
 	}
 }
 
-// BenchmarkUpgraded measures a scrape after some releases of 10,000 got their
-// next revision.
+// BenchmarkUpgraded measures a scrape after some releases of 10,000 got their next revision.
 func BenchmarkUpgraded(b *testing.B) {
 	for name, pick := range map[string]func(round int) []int{
 		"1%-at-random": func(round int) []int {
@@ -104,8 +102,7 @@ func BenchmarkUpgraded(b *testing.B) {
 	}
 }
 
-// BenchmarkChange measures one change and the scrape after it, from few
-// releases to many.
+// BenchmarkChange measures one change and the scrape after it, from few releases to many.
 func BenchmarkChange(b *testing.B) {
 	for _, n := range []int{1_000, 10_000, 100_000} {
 		store, _ := filled(fleet.Of(n))

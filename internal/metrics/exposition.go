@@ -11,12 +11,11 @@ import (
 	"github.com/klauspost/compress/flate"
 )
 
-// level is the compression level of segments; docs/exposition.md has the
-// figures of the others.
+// level is the compression level of segments; docs/exposition.md has the figures of the others.
 const level = 6
 
-// segment is one family of one block, deflated on its own and ended by a sync
-// flush, so that segments in a row are one deflate stream. It is immutable.
+// segment is one family of one block, deflated on its own and ended by a sync flush, so that segments in a row
+// are one deflate stream. It is immutable.
 type segment struct {
 	deflated []byte
 	sum      sum
@@ -26,8 +25,8 @@ type segment struct {
 type sum struct {
 	crc  uint32
 	size int
-	// shift is x^(8·size) mod P. Multiplying another CRC by it makes that the
-	// CRC of its text followed by this text's size in zero bytes.
+	// shift is x^(8·size) mod P. Multiplying another CRC by it makes that the CRC of its text followed by this
+	// text's size in zero bytes.
 	shift uint32
 }
 
@@ -44,8 +43,7 @@ func (s sum) then(next sum) sum {
 	}
 }
 
-// Polynomials over GF(2) have the bit order of crc32.IEEE: the highest bit
-// stands for x^0.
+// Polynomials over GF(2) have the bit order of crc32.IEEE: the highest bit stands for x^0.
 const onePolynomial = 1 << 31
 
 // shiftOf returns x^(8n) modulo the polynomial of CRC-32, by squaring.
@@ -94,14 +92,12 @@ func (d *deflater) segment(text []byte) segment {
 	return segment{bytes.Clone(d.out.Bytes()), sumOf(text)}
 }
 
-// renderer makes expositions of a store's releases. It keeps the segments of
-// blocks that do not change.
+// renderer makes expositions of a store's releases. It keeps the segments of blocks that do not change.
 type renderer struct {
 	store   *Store
 	headers []segment // by family; immutable
 
-	// mu is held while segments are made, so that scrapes at the same time
-	// share them.
+	// mu is held while segments are made, so that scrapes at the same time share them.
 	mu       sync.Mutex
 	segments [][]segment // guarded by mu; by block, then by family
 	deflater *deflater   // guarded by mu
@@ -118,8 +114,8 @@ func newRenderer(store *Store) *renderer {
 	return r
 }
 
-// render returns the releases as they are now, and false until the initial
-// lists have been delivered. It renders only what changed since the last call.
+// render returns the releases as they are now, and false until the initial lists have been delivered. It
+// renders only what changed since the last call.
 func (r *renderer) render() (*exposition, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -158,8 +154,7 @@ func (r *renderer) segment(f *Family, releases *slots) segment {
 	return r.deflater.segment(r.text)
 }
 
-// exposition is all releases at one moment, as one row of segments by family.
-// It is immutable.
+// exposition is all releases at one moment, as one row of segments by family. It is immutable.
 type exposition struct {
 	families []exposedFamily
 }
@@ -187,8 +182,8 @@ func newExposition(headers []segment, blocks [][]segment) *exposition {
 // gzipHeader begins a member: deflate, no flags, no time, unknown system.
 const gzipHeader = "\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 
-// writeGzip writes one gzip member: the chosen families, then the tail. One
-// member, because browsers and some clients stop after the first.
+// writeGzip writes one gzip member: the chosen families, then the tail. One member, because browsers and some
+// clients stop after the first.
 func (e *exposition) writeGzip(w *bufio.Writer, chosen []int, tail []byte) error {
 	if _, err := w.WriteString(gzipHeader); err != nil {
 		return err
@@ -211,8 +206,8 @@ func (e *exposition) writeGzip(w *bufio.Writer, chosen []int, tail []byte) error
 	return err
 }
 
-// writeText writes the text of the chosen families over the given releases, all if
-// no namespace is given, then the tail.
+// writeText writes the text of the chosen families over the given releases, all if no namespace is given, then
+// the tail.
 func writeText(w *bufio.Writer, families []Family, chosen []int, releases []*slots, namespaces []string, tail []byte) error {
 	for _, i := range chosen {
 		if _, err := w.Write(appendHeader(w.AvailableBuffer(), &families[i])); err != nil {

@@ -16,8 +16,7 @@ import (
 type Family struct {
 	Name string
 	Help string
-	// Labels are the label names, in the order of the lines. One that ends in
-	// an asterisk stands for several.
+	// Labels are the label names, in the order of the lines. One that ends in an asterisk stands for several.
 	Labels []string
 	// Payload says that the values come from payloads, not from metadata.
 	Payload bool
@@ -32,18 +31,17 @@ type Family struct {
 
 // Options says which families and rows there are beyond the fixed ones.
 type Options struct {
-	// AllStatuses adds the rows of the statuses that are all-zero otherwise, in
-	// place of a family of their own.
+	// AllStatuses adds the rows of the statuses that are all-zero otherwise, in place of a family of their own.
 	AllStatuses bool
 	// ReleaseLabels are the keys of the records' own labels to expose.
 	ReleaseLabels []string
-	// Allow and Deny select families by name: a family is left out if Allow is
-	// not empty and none of it matches, and if any of Deny matches.
+	// Allow and Deny select families by name: a family is left out if Allow is not empty and none of it
+	// matches, and if any of Deny matches.
 	Allow, Deny []*regexp.Regexp
 }
 
-// Families returns the families in the order of the exposition. It fails if
-// two release labels have the same label name.
+// Families returns the families in the order of the exposition. It fails if two release labels have the same
+// label name.
 func Families(o Options) ([]Family, error) {
 	families := fixedFamilies(o.AllStatuses)
 	if !o.AllStatuses {
@@ -62,8 +60,7 @@ func Families(o Options) ([]Family, error) {
 	}), nil
 }
 
-// NeedPayloads reports whether any of the families takes its values from
-// payloads.
+// NeedPayloads reports whether any of the families takes its values from payloads.
 func NeedPayloads(families []Family) bool {
 	return slices.ContainsFunc(families, func(f Family) bool { return f.Payload })
 }
@@ -136,8 +133,7 @@ func fixedFamilies(allStatuses bool) []Family {
 	}
 }
 
-// gauge completes a family with one series per release, labelled by its key
-// alone.
+// gauge completes a family with one series per release, labelled by its key alone.
 func gauge(f Family, value func(*release.Release) (float64, bool)) Family {
 	f.Labels = []string{"name", "namespace"}
 	f.append = func(b []byte, r *release.Release) []byte {
@@ -239,15 +235,13 @@ func toLabelRune(r rune) rune {
 	return '_'
 }
 
-// appendHeader adds a family's HELP and TYPE lines. The text format and
-// OpenMetrics agree on them as long as no help has a quote, a backslash or a
-// line feed.
+// appendHeader adds a family's HELP and TYPE lines. The text format and OpenMetrics agree on them as long as no
+// help has a quote, a backslash or a line feed.
 func appendHeader(b []byte, f *Family) []byte {
 	return fmt.Appendf(b, "# HELP %s %s\n# TYPE %s gauge\n", f.Name, f.Help, f.Name)
 }
 
-// appendSeries adds a line as client_golang writes it. The labels are names and
-// values in turn.
+// appendSeries adds a line as client_golang writes it. The labels are names and values in turn.
 func appendSeries(b []byte, name string, value float64, labels ...string) []byte {
 	b = append(b, name...)
 	separator := byte('{')
@@ -264,8 +258,8 @@ func appendSeries(b []byte, name string, value float64, labels ...string) []byte
 	return append(b, '\n')
 }
 
-// appendEscaped adds a label value as both formats want it: valid UTF-8, with
-// backslash, quote and line feed escaped.
+// appendEscaped adds a label value as both formats want it: valid UTF-8, with backslash, quote and line feed
+// escaped.
 func appendEscaped(b []byte, s string) []byte {
 	if !strings.ContainsFunc(s, func(r rune) bool { return r == '\\' || r == '"' || r == '\n' || r >= utf8.RuneSelf }) {
 		return append(b, s...)

@@ -14,8 +14,8 @@ import (
 	"github.com/helm-state-metrics/helm-state-metrics/test/fleet"
 )
 
-// TestEveryGzipReaderReadsAScrape gives a scrape of many segments to readers
-// that share no code. Each reads to the very end and checks size and CRC.
+// TestEveryGzipReaderReadsAScrape gives a scrape of many segments to readers that share no code. Each reads to
+// the very end and checks size and CRC.
 func TestEveryGzipReaderReadsAScrape(t *testing.T) {
 	store, _ := filled(fleet.Of(1_000))
 	h := metrics.NewHandler(store, telemetry(store))

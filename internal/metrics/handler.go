@@ -3,6 +3,7 @@ package metrics
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -16,19 +17,17 @@ import (
 )
 
 const (
-	// maxScrapes is how many scrapes are answered at once. Each may hold its
-	// own snapshot for as long as its client takes to read it.
+	// maxScrapes is how many scrapes are answered at once. Each may hold its own snapshot for as long as its
+	// client takes to read it.
 	maxScrapes = 16
 	// writeSize is how many bytes are written to a connection at once.
 	writeSize = 64 << 10
 )
 
-// Handler serves scrapes: the releases of a store, then the telemetry of a
-// gatherer, in one response.
+// Handler serves scrapes: the releases of a store, then the telemetry of a gatherer, in one response.
 //
-// The query parameter name[] selects families by name, and namespace selects
-// the releases of namespaces, without the telemetry, which belongs to no
-// namespace. Both may be repeated.
+// The query parameter name[] selects families by name, and namespace selects the releases of namespaces,
+// without the telemetry, which belongs to no namespace. Both may be repeated.
 type Handler struct {
 	store     *Store
 	renderer  *renderer
@@ -46,9 +45,8 @@ func NewHandler(store *Store, telemetry prometheus.Gatherer) *Handler {
 	}
 }
 
-// ServeHTTP answers with 503 until the initial lists have been delivered: an
-// empty response would read as the end of all releases, and fire or resolve
-// alerts.
+// ServeHTTP answers with 503 until the initial lists have been delivered: an empty response would read as the
+// end of all releases, and fire or resolve alerts.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	select {
 	case h.scrapes <- struct{}{}:
@@ -90,8 +88,8 @@ func unavailable(w http.ResponseWriter, why string) {
 	http.Error(w, why, http.StatusServiceUnavailable)
 }
 
-// prepare takes the snapshot for a response and returns what writes it, and
-// false until the initial lists have been delivered.
+// prepare takes the snapshot for a response and returns what writes it, and false until the initial lists have
+// been delivered.
 func (h *Handler) prepare(chosen []int, namespaces []string, zipped bool) (write func(w *bufio.Writer, tail []byte) error, ok bool) {
 	if zipped && len(namespaces) == 0 {
 		e, ok := h.renderer.render()
@@ -108,13 +106,8 @@ func (h *Handler) prepare(chosen []int, namespaces []string, zipped bool) (write
 			return err
 		}
 		buffered := bufio.NewWriterSize(z, writeSize)
-		if err := writeText(buffered, h.store.families, chosen, releases, namespaces, tail); err != nil {
-			return err
-		}
-		if err := buffered.Flush(); err != nil {
-			return err
-		}
-		return z.Close()
+		err = writeText(buffered, h.store.families, chosen, releases, namespaces, tail)
+		return errors.Join(err, buffered.Flush(), z.Close())
 	}, ok
 }
 
@@ -129,9 +122,8 @@ func (h *Handler) choose(names []string) []int {
 	return chosen
 }
 
-// duplicate is a family of client_golang's Go collector that OpenMetrics would
-// have twice: a counter of this name has the same name, without its suffix
-// _total. go_memstats_heap_alloc_bytes has the same value.
+// duplicate is a family of client_golang's Go collector that OpenMetrics would have twice: a counter of this
+// name has the same name, without its suffix _total. go_memstats_heap_alloc_bytes has the same value.
 const duplicate = "go_memstats_alloc_bytes"
 
 // tail returns what follows the releases: the telemetry, and the end.
@@ -160,8 +152,7 @@ func (h *Handler) tail(format expfmt.Format, namespaces, names []string) ([]byte
 	return b.Bytes(), nil
 }
 
-// acceptsGzip reports whether Accept-Encoding lists gzip, or else an asterisk,
-// with a weight above 0.
+// acceptsGzip reports whether Accept-Encoding lists gzip, or else an asterisk, with a weight above 0.
 func acceptsGzip(header http.Header) bool {
 	accepted := false
 	for part := range strings.SplitSeq(strings.Join(header.Values("Accept-Encoding"), ","), ",") {

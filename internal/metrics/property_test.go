@@ -19,8 +19,8 @@ import (
 	"github.com/helm-state-metrics/helm-state-metrics/test/fleet"
 )
 
-// TestScrapesAgainstNaiveRenderer runs random changes and compares every kind
-// of scrape with lines made one by one from the releases as they should be.
+// TestScrapesAgainstNaiveRenderer runs random changes and compares every kind of scrape with lines made one by
+// one from the releases as they should be.
 func TestScrapesAgainstNaiveRenderer(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		store, _ := filled(nil)
@@ -133,8 +133,8 @@ func unzip(t interface{ Fatal(...any) }, h http.Handler, encoding, accept, query
 	return string(text)
 }
 
-// TestAScrapeIsASnapshot changes all values of releases at once while many
-// scrape: each answer shows one revision of a release throughout, or nothing.
+// TestAScrapeIsASnapshot changes all values of releases at once while many scrape: each answer shows one
+// revision of a release throughout, or nothing.
 func TestAScrapeIsASnapshot(t *testing.T) {
 	const releases, rounds = 400, 30
 	store, _ := filled(fleet.Of(releases))
@@ -170,8 +170,8 @@ func TestAScrapeIsASnapshot(t *testing.T) {
 	scrapers.Wait()
 }
 
-// checkConsistent compares revision and deployed_revision, which are equal in
-// every release of the fleet, and counts that each is in all its families.
+// checkConsistent compares revision and deployed_revision, which are equal in every release of the fleet, and
+// counts that each is in all its families.
 func checkConsistent(t *testing.T, text string) {
 	t.Helper()
 	values := map[string]map[string]string{}

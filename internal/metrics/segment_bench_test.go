@@ -10,10 +10,9 @@ import (
 	"github.com/helm-state-metrics/helm-state-metrics/test/fleet"
 )
 
-// BenchmarkSegments deflates the segments of 10,000 releases, for the sizes of
-// blocks and the levels that blockSlots and level were chosen from. It reports
-// the bytes, and how many times those of one gzip stream at the default level
-// they are.
+// BenchmarkSegments deflates the segments of 10,000 releases, for the sizes of blocks and the levels that
+// blockSlots and level were chosen from. It reports the bytes, and how many times those of one gzip stream at
+// the default level they are.
 func BenchmarkSegments(b *testing.B) {
 	families := fixedFamilies(false)
 	all := fleet.Of(10_000)

@@ -1,5 +1,4 @@
-// Package metrics holds what is exposed: the families about releases, and the
-// counts over all of them.
+// Package metrics holds what is exposed: the families about releases, and the counts over all of them.
 package metrics
 
 import (
@@ -11,9 +10,8 @@ import (
 	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
 )
 
-// Store holds the releases to expose, in blocks. Events write it and scrapes
-// read it, from any number of goroutines; neither waits while a scrape is
-// rendered or sent.
+// Store holds the releases to expose, in blocks. Events write it and scrapes read it, from any number of
+// goroutines; neither waits while a scrape is rendered or sent.
 type Store struct {
 	families []Family
 	pending  bool // whether the payload of a release without one is to be read
@@ -26,16 +24,14 @@ type Store struct {
 	synced bool                // guarded by mu
 }
 
-// blockSlots is how many releases share their segments. Larger blocks compress
-// better, smaller ones cost less to render again when one release changes;
-// docs/exposition.md has the figures.
+// blockSlots is how many releases share their segments. Larger blocks compress better, smaller ones cost less
+// to render again when one release changes; docs/exposition.md has the figures.
 const blockSlots = 256
 
 // slots are the releases of one block, nil where there is none.
 type slots [blockSlots]*release.Release
 
-// block is a fixed number of slots. The release at place n is in slot
-// n%blockSlots of block n/blockSlots.
+// block is a fixed number of slots. The release at place n is in slot n%blockSlots of block n/blockSlots.
 type block struct {
 	slots *slots // copied before a write while shared
 	// shared says that a scrape may be reading the slots.
@@ -59,8 +55,7 @@ type counts struct {
 	shadowed int
 }
 
-// NewStore returns an empty store for the given families. Payloads says whether
-// payloads are read at all.
+// NewStore returns an empty store for the given families. Payloads says whether payloads are read at all.
 func NewStore(families []Family, payloads bool) *Store {
 	return &Store{
 		families: families, pending: payloads,
@@ -69,9 +64,8 @@ func NewStore(families []Family, payloads bool) *Store {
 	}
 }
 
-// Set says that a release is now like this. The store keeps the pointer; the
-// value is never changed. Releases that are added one after the other share a
-// block.
+// Set says that a release is now like this. The store keeps the pointer; the value is never changed. Releases
+// that are added one after the other share a block.
 func (s *Store) Set(r *release.Release) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -115,8 +109,8 @@ func (s *Store) Remove(key release.Key) {
 	s.put(end, nil, everyFamily)
 }
 
-// Synced says that every initial list has been delivered. Until then nothing is
-// exposed: an answer without releases would read as their end.
+// Synced says that every initial list has been delivered. Until then nothing is exposed: an answer without
+// releases would read as their end.
 func (s *Store) Synced() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -158,8 +152,8 @@ func (s *Store) changed(a, b *release.Release) familySet {
 	return set
 }
 
-// share returns the releases as they are now, block by block, and false until
-// the initial lists have been delivered.
+// share returns the releases as they are now, block by block, and false until the initial lists have been
+// delivered.
 func (s *Store) share() ([]*slots, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -185,8 +179,8 @@ type snapshot struct {
 	change  uint64 // the number of the last change
 }
 
-// since returns what changed after the change with the given number, 0 for all,
-// and false until the initial lists have been delivered.
+// since returns what changed after the change with the given number, 0 for all, and false until the initial
+// lists have been delivered.
 func (s *Store) since(change uint64) (snapshot, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -218,8 +212,7 @@ func (s *Store) count(r *release.Release, by int) {
 	}
 }
 
-// Collector returns the counts over all releases, which are consistent with
-// each other in each scrape.
+// Collector returns the counts over all releases, which are consistent with each other in each scrape.
 func (s *Store) Collector() prometheus.Collector {
 	releases := prometheus.NewDesc("helm_state_metrics_releases", "Number of releases by status of the newest revision.", []string{"status"}, nil)
 	tracked := prometheus.NewDesc("helm_state_metrics_revisions_tracked", "Number of revisions whose metadata is tracked.", nil, nil)

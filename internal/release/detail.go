@@ -9,11 +9,11 @@ type Detail struct {
 	Shown *Release
 	// Absence is why it is not shown, if it is not.
 	Absence Absence
-	// Revisions are the stored revisions, the shown one first and then by
-	// number, the highest first. Those of a storage that is not shown come last.
+	// Revisions are the stored revisions, the shown one first and then by number, the highest first. Those of a
+	// storage that is not shown come last.
 	Revisions []*Revision
-	// Failure is why the payload of the newest revision, as it is now, has not
-	// been read, nil if nothing has gone wrong so far.
+	// Failure is why the payload of the newest revision, as it is now, has not been read, nil if nothing has
+	// gone wrong so far.
 	Failure *Failure
 }
 
@@ -43,8 +43,7 @@ const (
 	ListFailed          AbsenceCause = "list failed"           // it is unknown: the records could not be listed
 )
 
-// Problem is something that keeps what is shown from being complete and
-// current.
+// Problem is something that keeps what is shown from being complete and current.
 type Problem struct {
 	Kind      ProblemKind
 	Storage   Storage

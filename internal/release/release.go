@@ -1,5 +1,4 @@
-// Package release has the values that all other packages share: what a Helm
-// release is.
+// Package release has the values that all other packages share: what a Helm release is.
 package release
 
 import (
@@ -24,8 +23,7 @@ func (k Key) Compare(o Key) int {
 	return cmp.Or(strings.Compare(k.Namespace, o.Namespace), strings.Compare(k.Name, o.Name))
 }
 
-// Storage is the kind of object that Helm keeps records in, as the name of its
-// resource.
+// Storage is the kind of object that Helm keeps records in, as the name of its resource.
 type Storage string
 
 // The storages.
@@ -34,34 +32,30 @@ const (
 	ConfigMaps Storage = "configmaps"
 )
 
-// Release is what is known of one release at one moment. It is immutable, and
-// shared by pointer: each change makes a new one.
+// Release is what is known of one release at one moment. It is immutable, and shared by pointer: each change
+// makes a new one.
 type Release struct {
 	Key
 	// Newest is the revision with the highest number, which is shown.
 	Newest *Revision
-	// Deployed is the number of the newest revision whose status is deployed,
-	// 0 if there is none.
+	// Deployed is the number of the newest revision whose status is deployed, 0 if there is none.
 	Deployed int
-	// Stored counts the stored revisions in Newest's storage, superseded ones
-	// included.
+	// Stored counts the stored revisions in Newest's storage, superseded ones included.
 	Stored int
-	// Shadowed counts those in a storage that is not shown, because Newest is in
-	// another one.
+	// Shadowed counts those in a storage that is not shown, because Newest is in another one.
 	Shadowed int
 	// Payload is that of Newest, nil until it has been read.
 	Payload *Payload
 }
 
-// Revision is one stored record of a release, without its payload. There can be
-// 100,000 of them, so it is small. It is immutable, too.
+// Revision is one stored record of a release, without its payload. There can be 100,000 of them, so it is
+// small. It is immutable, too.
 type Revision struct {
-	// UID identifies the record: an install after an uninstall makes another
-	// revision 1.
+	// UID identifies the record: an install after an uninstall makes another revision 1.
 	UID    UID
 	Number int // at least 1
-	// ResourceVersion is the record's last version. Those of one resource are in
-	// order, see "Resource versions" in the reference of the Kubernetes API.
+	// ResourceVersion is the record's last version. Those of one resource are in order, see "Resource versions"
+	// in the reference of the Kubernetes API.
 	ResourceVersion uint64
 	Created         Time // when the operation began
 	Modified        Time // the last write by anyone
@@ -89,8 +83,7 @@ func ObjectName(release string, number int) string {
 // UID is the UID of an object.
 type UID [16]byte
 
-// ParseUID parses a UID. A text that is not a UUID, which no API server writes,
-// gets a UID of its own, too.
+// ParseUID parses a UID. A text that is not a UUID, which no API server writes, gets a UID of its own, too.
 func ParseUID(s string) UID {
 	var uid UID
 	if len(s) == 36 && s[8] == '-' && s[13] == '-' && s[18] == '-' && s[23] == '-' {
@@ -128,23 +121,20 @@ type Payload struct {
 	Head Head
 	// Bytes is the size of the payload as stored.
 	Bytes int
-	// Read is when it was read, and ResourceVersion the record's version then:
-	// Helm writes a record more than once.
+	// Read is when it was read, and ResourceVersion the record's version then: Helm writes a record more than
+	// once.
 	Read            time.Time
 	ResourceVersion uint64
-	// Problem is why it could not be decoded, empty if it could: a reason of
-	// package decode, or no_payload.
+	// Problem is why it could not be decoded, empty if it could: a reason of package decode, or no_payload.
 	Problem string
 }
 
-// Outdated reports whether the record of the newest revision was written after
-// its payload was read.
+// Outdated reports whether the record of the newest revision was written after its payload was read.
 func (r *Release) Outdated() bool {
 	return r.Payload != nil && r.Payload.ResourceVersion < r.Newest.ResourceVersion
 }
 
-// Head returns the head of the newest revision, false until its payload has been
-// decoded.
+// Head returns the head of the newest revision, false until its payload has been decoded.
 func (r *Release) Head() (Head, bool) {
 	if r.Payload == nil || r.Payload.Problem != "" {
 		return Head{}, false
@@ -152,8 +142,8 @@ func (r *Release) Head() (Head, bool) {
 	return r.Payload.Head, true
 }
 
-// Chart returns the chart of the newest revision, false until its payload has
-// been decoded. A chart without metadata is MISSING, as in Helm's own tables.
+// Chart returns the chart of the newest revision, false until its payload has been decoded. A chart without
+// metadata is MISSING, as in Helm's own tables.
 func (r *Release) Chart() (Chart, bool) {
 	head, ok := r.Head()
 	if ok && head.Chart == (Chart{}) {
@@ -178,8 +168,8 @@ type Chart struct {
 	Deprecated bool
 }
 
-// Status is a revision's status, in Helm's words. It may hold a word that
-// Helm does not know: labels can be edited by hand.
+// Status is a revision's status, in Helm's words. It may hold a word that Helm does not know: labels can be
+// edited by hand.
 type Status string
 
 // The statuses of Helm 3 and Helm 4.

@@ -14,7 +14,7 @@ func TestAListForgetsARecordThatIsOfNoUseAnyMore(t *testing.T) {
 			Namespace: "ns", Name: "by-hand", UID: "u", Labels: map[string]string{"name": "a", "version": version},
 		}}, nil)
 	}
-	w := &Watcher{index: newIndex()}
+	w := &Watcher{index: make(index)}
 	was, is := object("1"), object("none")
 	w.index.Insert(was.key(), &was.revision)
 	w.retain(&source{storage: release.Secrets}, []change{{is: is}})

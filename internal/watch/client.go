@@ -19,9 +19,8 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// client is the metadata client of one informer, for one resource in one
-// namespace. It observes each LIST and WATCH, and retries those that fail for a
-// reason that may pass.
+// client is the metadata client of one informer, for one resource in one namespace. It observes each LIST and
+// WATCH, and retries those that fail for a reason that may pass.
 type client struct {
 	metadata.ResourceInterface
 	plainList bool   // lists are not streamed
@@ -41,16 +40,15 @@ func (c *client) Resource(schema.GroupVersionResource) metadata.Getter { return 
 // Namespace implements metadata.Getter.
 func (c *client) Namespace(string) metadata.ResourceInterface { return c }
 
-// IsWatchListSemanticsUnSupported tells client-go whether a watch can begin with
-// the list.
+// IsWatchListSemanticsUnSupported tells client-go whether a watch can begin with the list.
 func (c *client) IsWatchListSemanticsUnSupported() bool { return c.plainList }
 
-// List implements metadata.ResourceInterface. The reflector calls it only where
-// the server does not stream lists.
+// List implements metadata.ResourceInterface. The reflector calls it only where the server does not stream
+// lists.
 func (c *client) List(ctx context.Context, o metav1.ListOptions) (*metav1.PartialObjectMetadataList, error) {
 	if o.ResourceVersion == "0" && c.notBefore != "" {
-		// An informer starts with any version, which may be older than what an
-		// earlier informer saw. Pages would be read from etcd.
+		// An informer starts with any version, which may be older than what an earlier informer saw. Pages
+		// would be read from etcd.
 		o.ResourceVersion, o.Limit = c.notBefore, 0
 	}
 	var list *metav1.PartialObjectMetadataList
@@ -66,16 +64,15 @@ func (c *client) List(ctx context.Context, o metav1.ListOptions) (*metav1.Partia
 	return list, err
 }
 
-// responseTimeout is how long the response to a WATCH may take to begin, which it
-// does before the first event.
+// responseTimeout is how long the response to a WATCH may take to begin, which it does before the first event.
 const responseTimeout = 30 * time.Second
 
 // Watch implements metadata.ResourceInterface.
 func (c *client) Watch(ctx context.Context, o metav1.ListOptions) (apiwatch.Interface, error) {
 	listing := o.SendInitialEvents != nil && *o.SendInitialEvents
 	observe := func(err error) {
-		// A watch that begins with a list is up when the list is complete. A
-		// server that cannot stream lists rejects it, and gets a LIST instead.
+		// A watch that begins with a list is up when the list is complete. A server that cannot stream lists
+		// rejects it, and gets a LIST instead.
 		if !listing || isRefused(err) || isUnavailable(err) {
 			c.observe("watch", err)
 		}
@@ -156,14 +153,12 @@ func (c *client) relay(w apiwatch.Interface, to chan<- apiwatch.Event, stopped <
 	}
 }
 
-// minWatch is the least time that a watch takes, from the end of its list. One
-// that ends within a second without an event is an error to the reflector, which
-// then waits for up to a minute, and lists again.
+// minWatch is the least time that a watch takes, from the end of its list. One that ends within a second
+// without an event is an error to the reflector, which then waits for up to a minute, and lists again.
 const minWatch = 1500 * time.Millisecond
 
-// ended observes how a watch ended, and returns for how long to hide that from
-// the reflector. The server ends each watch after some minutes, but never before
-// its list is complete.
+// ended observes how a watch ended, and returns for how long to hide that from the reflector. The server ends
+// each watch after some minutes, but never before its list is complete.
 func (c *client) ended(last apiwatch.Event, lasted time.Duration, passed int, listing bool) time.Duration {
 	early := listing || passed == 0 && lasted < minWatch
 	switch {
@@ -183,9 +178,8 @@ func (c *client) ended(last apiwatch.Event, lasted time.Duration, passed int, li
 
 var errEndedEarly = errors.New("the server ended it")
 
-// isConnectionLost reports whether an event is client-go's own, for a stream that
-// it cannot read any more. The reflector would list again, but the watch can be
-// resumed.
+// isConnectionLost reports whether an event is client-go's own, for a stream that it cannot read any more. The
+// reflector would list again, but the watch can be resumed.
 func isConnectionLost(e apiwatch.Event) bool {
 	return e.Type == apiwatch.Error && apierrors.HasStatusCause(apierrors.FromObject(e.Object), "ClientWatchDecoding")
 }
@@ -225,18 +219,16 @@ func watchErrorReason(err error) string {
 	return reasonOther
 }
 
-// dialTimeout is how long a connection may take to open. TCP sends a lost
-// packet again after 1, 2 and 4 seconds; a new attempt is sooner than the third
-// of these when the network is back.
+// dialTimeout is how long a connection may take to open. TCP sends a lost packet again after 1, 2 and 4
+// seconds; a new attempt is sooner than the third of these when the network is back.
 const dialTimeout = 3 * time.Second
 
 // Clients returns the two clients that Config wants.
 //
-// Payloads are read over HTTP/1.1: the flow control of HTTP/2 costs a frame for
-// every few kilobytes and a quarter more CPU, and the reads would share a
-// connection with the watches. There is no limit of requests per second, since
-// priority and fairness is up to the server, and no compression, which costs
-// the server more than it saves.
+// Payloads are read over HTTP/1.1: the flow control of HTTP/2 costs a frame for every few kilobytes and a
+// quarter more CPU, and the reads would share a connection with the watches. There is no limit of requests per
+// second, since priority and fairness is up to the server, and no compression, which costs the server more than
+// it saves.
 func Clients(config *rest.Config) (metadata.Interface, rest.Interface, error) {
 	config = metadata.ConfigFor(config)
 	config.QPS = -1
@@ -261,19 +253,18 @@ func Clients(config *rest.Config) (metadata.Interface, rest.Interface, error) {
 	return meta, core, nil
 }
 
-// transport keeps client-go from retrying by itself. When a connection fails,
-// client-go tries ten times, a second apart, and then returns a watch without
-// events: nobody would know for ten seconds that a watch is down, and hundreds
-// of watches would retry at once. After a Retry-After it waits, too, and holds
-// one of the few places for requests meanwhile.
+// transport keeps client-go from retrying by itself. When a connection fails, client-go tries ten times, a
+// second apart, and then returns a watch without events: nobody would know for ten seconds that a watch is
+// down, and hundreds of watches would retry at once. After a Retry-After it waits, too, and holds one of the
+// few places for requests meanwhile.
 type transport struct {
 	base http.RoundTripper
 	// noRetryAfter removes the header from responses.
 	noRetryAfter bool
 }
 
-// RoundTrip implements http.RoundTripper. It replaces errors by others with a
-// text that k8s.io/apimachinery/pkg/util/net does not recognize.
+// RoundTrip implements http.RoundTripper. It replaces errors by others with a text that
+// k8s.io/apimachinery/pkg/util/net does not recognize.
 func (t transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	resp, err := t.base.RoundTrip(req)
 	if err != nil && req.Context().Err() == nil {

@@ -27,8 +27,7 @@ func outcome(rt http.RoundTripper, req *http.Request) error {
 	return err
 }
 
-// TestNoErrorIsRepeatedByClientGo asks client-go's own functions about each
-// error that they know.
+// TestNoErrorIsRepeatedByClientGo asks client-go's own functions about each error that they know.
 func TestNoErrorIsRepeatedByClientGo(t *testing.T) {
 	for _, err := range []error{
 		io.EOF, io.ErrUnexpectedEOF, context.DeadlineExceeded, fmt.Errorf("read: %w", syscall.ECONNRESET),

@@ -23,20 +23,18 @@ import (
 )
 
 const (
-	// retryMin and retryMax bound the backoff of a payload that could not be
-	// read for a reason that may pass.
+	// retryMin and retryMax bound the backoff of a payload that could not be read for a reason that may pass.
 	retryMin = 200 * time.Millisecond
 	retryMax = 5 * time.Second
 	// fetchTimeout bounds one GET, with its response.
 	fetchTimeout = 10 * time.Second
-	// rereadsPerSecond bounds the GETs that viewers of pages cause, and
-	// rereadTimeout how long a viewer waits for one.
+	// rereadsPerSecond bounds the GETs that viewers of pages cause, and rereadTimeout how long a viewer waits
+	// for one.
 	rereadsPerSecond = 5
 	rereadTimeout    = 3 * time.Second
 )
 
-// fetcher reads and decodes payloads, and remembers which could not be read. It
-// is safe for concurrent use.
+// fetcher reads and decodes payloads, and remembers which could not be read. It is safe for concurrent use.
 type fetcher struct {
 	core      rest.Interface
 	metrics   *telemetry
@@ -47,23 +45,22 @@ type fetcher struct {
 	limiter   *rate.Limiter      // of rereads
 
 	mu       sync.Mutex
-	failures map[release.Key]release.Failure // guarded by mu; the last one of each payload that is tried again
-	reread   map[release.Key]uint64          // guarded by mu; the resource version that was last read again, or tried
+	failures map[release.Key]*release.Failure // guarded by mu; the last one of each payload that is tried again
+	reread   map[release.Key]uint64           // guarded by mu; the resource version that was last read again, or tried
 }
 
 func newFetcher(core rest.Interface, metrics *telemetry, log *slog.Logger) *fetcher {
 	return &fetcher{
 		core: core, metrics: metrics, log: log,
 		limiter:  rate.NewLimiter(rereadsPerSecond, 2*rereadsPerSecond),
-		failures: make(map[release.Key]release.Failure),
+		failures: make(map[release.Key]*release.Failure),
 		reread:   make(map[release.Key]uint64),
 	}
 }
 
-// fetch reads the payload of a release's newest revision. It returns nil if
-// there is none, because the record is gone or may not be read; delay is then
-// when to try again, 0 for never. An error means that it may succeed at any
-// time.
+// fetch reads the payload of a release's newest revision. It returns nil if there is none, because the record
+// is gone or may not be read; delay is then when to try again, 0 for never. An error means that it may succeed
+// at any time.
 //
 // A failure ends here: it is counted, and logged once.
 func (f *fetcher) fetch(ctx context.Context, key release.Key, rev *release.Revision) (payload *release.Payload, delay time.Duration, err error) {
@@ -113,15 +110,14 @@ func (f *fetcher) get(ctx context.Context, key release.Key, rev *release.Revisio
 		return p, nil
 	}
 	if client, ok := f.core.(*rest.RESTClient); ok && client.Client != nil && statusCode(err) == 0 && !isGone(err) {
-		// HTTP/1.1 has no ping, so each idle connection would run into its own
-		// timeout if the network between here and the API server dropped it.
+		// HTTP/1.1 has no ping, so each idle connection would run into its own timeout if the network between
+		// here and the API server dropped it.
 		utilnet.CloseIdleConnectionsFor(client.Client.Transport)
 	}
 	return release.Payload{}, fmt.Errorf("get %s %s/%s: %w", rev.Storage, key.Namespace, rev.Object(key.Name), err)
 }
 
-// mayReread reports whether a payload may be read again now, and this version
-// has not been tried before.
+// mayReread reports whether a payload may be read again now, and this version has not been tried before.
 func (f *fetcher) mayReread(key release.Key, version uint64) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -151,24 +147,21 @@ func (f *fetcher) setFailure(key release.Key, err error) {
 	f.failures[key] = failed(err)
 }
 
-// failure returns why a payload that is still to be read has not been read, nil
-// if nothing has gone wrong so far.
+// failure returns why a payload that is still to be read has not been read, nil if nothing has gone wrong so
+// far.
 func (f *fetcher) failure(key release.Key, rev *release.Revision) *release.Failure {
 	if last := f.forbidden.failure(group{rev.Storage, key.Namespace}); last != nil {
 		return last
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if last, known := f.failures[key]; known {
-		return &last
-	}
-	return nil
+	return f.failures[key]
 }
 
 // failed truncates the error to 512 bytes.
-func failed(err error) release.Failure {
+func failed(err error) *release.Failure {
 	text := err.Error()
-	return release.Failure{At: time.Now().UTC(), Error: strings.ToValidUTF8(text[:min(len(text), 512)], "")}
+	return &release.Failure{At: time.Now().UTC(), Error: strings.ToValidUTF8(text[:min(len(text), 512)], "")}
 }
 
 // group is the smallest set of records that an RBAC rule covers.
@@ -177,10 +170,9 @@ type group struct {
 	namespace string
 }
 
-// forbidden are the groups whose payloads may not be read. Only one release of
-// a group is tried now and then, so that a missing rule does not cost a request
-// per release, and a rule that is added is noticed. The zero value is ready for
-// use.
+// forbidden are the groups whose payloads may not be read. Only one release of a group is tried now and then,
+// so that a missing rule does not cost a request per release, and a rule that is added is noticed. The zero
+// value is ready for use.
 type forbidden struct {
 	mu     sync.Mutex
 	groups map[group]*refusal // guarded by mu
@@ -188,13 +180,13 @@ type forbidden struct {
 
 // refusal is what is known of a group that is forbidden.
 type refusal struct {
-	last    release.Failure
+	last    *release.Failure
 	backoff wait.Backoff
 	next    time.Time // when to try again
 }
 
-// delay returns for how long a read has to wait because its group is forbidden.
-// If it is time to try again it returns 0, and all others wait for the outcome.
+// delay returns for how long a read has to wait because its group is forbidden. If it is time to try again it
+// returns 0, and all others wait for the outcome.
 func (f *forbidden) delay(g group) time.Duration {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -209,9 +201,9 @@ func (f *forbidden) delay(g group) time.Duration {
 	return max(delay, 0)
 }
 
-// forbid notes that a read was forbidden. It returns when to try again, and
-// whether the group was allowed before.
-func (f *forbidden) forbid(g group, last release.Failure) (delay time.Duration, first bool) {
+// forbid notes that a read was forbidden. It returns when to try again, and whether the group was allowed
+// before.
+func (f *forbidden) forbid(g group, last *release.Failure) (delay time.Duration, first bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	r := f.groups[g]
@@ -238,16 +230,14 @@ func (f *forbidden) allow(g group) {
 func (f *forbidden) failure(g group) *release.Failure {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	r := f.groups[g]
-	if r == nil {
-		return nil
+	if r := f.groups[g]; r != nil {
+		return r.last
 	}
-	last := r.last
-	return &last
+	return nil
 }
 
-// list returns the groups that are forbidden, by storage and namespace, without
-// those that have no release any more: nothing has been tried when it was time.
+// list returns the groups that are forbidden, by storage and namespace, without those that have no release any
+// more: nothing has been tried when it was time.
 func (f *forbidden) list() []group {
 	f.mu.Lock()
 	defer f.mu.Unlock()

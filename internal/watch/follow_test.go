@@ -137,8 +137,8 @@ func TestALabelThatWasEditedMeanwhileMovesItsRecord(t *testing.T) {
 	})
 }
 
-// TestAListIsTakenInWhole looks at everything that the sink is told of a
-// release of which a watch missed many revisions.
+// TestAListIsTakenInWhole looks at everything that the sink is told of a release of which a watch missed many
+// revisions.
 func TestAListIsTakenInWhole(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t)

@@ -22,9 +22,9 @@ import (
 	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
 )
 
-// BenchmarkFootprint measures what a release costs in memory, from the
-// informer's store to the deflated segments, and the resident memory of the
-// process. There is no API server: the handlers are fed as informers feed them.
+// BenchmarkFootprint measures what a release costs in memory, from the informer's store to the deflated
+// segments, and the resident memory of the process. There is no API server: the handlers are fed as informers
+// feed them.
 func BenchmarkFootprint(b *testing.B) {
 	for _, n := range []int{10_000, 100_000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
@@ -43,8 +43,8 @@ func BenchmarkFootprint(b *testing.B) {
 	}
 }
 
-// fed returns a watcher that has seen n releases, the informer's store of
-// them, and a handler that exposes them.
+// fed returns a watcher that has seen n releases, the informer's store of them, and a handler that exposes
+// them.
 func fed(b *testing.B, n int) (*Watcher, cache.Store, http.Handler) {
 	families, err := metrics.Families(metrics.Options{})
 	if err != nil {
@@ -131,10 +131,9 @@ func (d discard) Header() http.Header         { return d.header }
 func (d discard) WriteHeader(int)             {}
 func (d discard) Write(p []byte) (int, error) { return io.Discard.Write(p) }
 
-// BenchmarkReleases lists 10,000 releases when one of them has changed since
-// the last time.
+// BenchmarkReleases lists 10,000 releases when one of them has changed since the last time.
 func BenchmarkReleases(b *testing.B) {
-	w := &Watcher{index: newIndex(), synced: true}
+	w := &Watcher{index: make(index), synced: true}
 	for i := range 10_000 {
 		r := parseRecord(release.Secrets, object(i), nil)
 		w.index.Insert(r.key(), &r.revision)

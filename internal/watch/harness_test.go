@@ -28,8 +28,8 @@ import (
 	"github.com/helm-state-metrics/helm-state-metrics/internal/watch"
 )
 
-// cluster is a fake one: metadata comes from client-go's fake client, payloads
-// from a round tripper that counts what it is asked for.
+// cluster is a fake one: metadata comes from client-go's fake client, payloads from a round tripper that counts
+// what it is asked for.
 type cluster struct {
 	t        *testing.T
 	metadata *fake.FakeMetadataClient
@@ -53,8 +53,7 @@ func newCluster(t *testing.T) *cluster {
 
 var secrets = schema.GroupVersionResource{Version: "v1", Resource: "secrets"}
 
-// write stores a record, as Helm would: its metadata, and a payload that names
-// the chart.
+// write stores a record, as Helm would: its metadata, and a payload that names the chart.
 func (c *cluster) write(name string, number int, status release.Status, uid, chart string) {
 	c.t.Helper()
 	object := objectName(name, number)

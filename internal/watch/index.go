@@ -9,14 +9,11 @@ import (
 	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
 )
 
-// index has every stored revision of every release, and derives what is shown. It
-// has no lock and does no I/O. The zero value is not usable.
-type index struct {
-	entries map[release.Key]*entry
-}
+// index has every stored revision of every release, and derives what is shown. It has no lock and does no I/O.
+type index map[release.Key]*entry
 
-// entry is one release: its stored revisions, the shown one first (see better),
-// and the value last made of them.
+// entry is one release: its stored revisions, the shown one first (see better), and the value last made of
+// them.
 type entry struct {
 	revisions []revision
 	shown     *release.Release
@@ -28,27 +25,22 @@ type revision struct {
 	payload *release.Payload
 }
 
-func newIndex() *index {
-	return &index{entries: make(map[release.Key]*entry)}
-}
-
 // Get returns the release as it is now, nil if it has no stored revision.
-func (x *index) Get(key release.Key) *release.Release {
-	if e := x.entries[key]; e != nil {
+func (x index) Get(key release.Key) *release.Release {
+	if e := x[key]; e != nil {
 		return e.shown
 	}
 	return nil
 }
 
-// Insert adds a revision, or replaces the one with the same UID, and reports
-// whether the release as shown changed. The payload of a replaced revision is
-// kept, since its chart never changes; a payload that could not be decoded is
-// dropped when the record is written again.
-func (x *index) Insert(key release.Key, rev *release.Revision) bool {
-	e := x.entries[key]
+// Insert adds a revision, or replaces the one with the same UID, and reports whether the release as shown
+// changed. The payload of a replaced revision is kept, since its chart never changes; a payload that could not
+// be decoded is dropped when the record is written again.
+func (x index) Insert(key release.Key, rev *release.Revision) bool {
+	e := x[key]
 	if e == nil {
 		e = &entry{}
-		x.entries[key] = e
+		x[key] = e
 	}
 	added := revision{Revision: rev}
 	if i := e.find(rev.UID); i >= 0 {
@@ -63,10 +55,10 @@ func (x *index) Insert(key release.Key, rev *release.Revision) bool {
 	return e.refresh(key)
 }
 
-// Remove removes a revision and reports whether the release as shown changed.
-// The release is gone when its last revision is.
-func (x *index) Remove(key release.Key, uid release.UID) bool {
-	e := x.entries[key]
+// Remove removes a revision and reports whether the release as shown changed. The release is gone when its last
+// revision is.
+func (x index) Remove(key release.Key, uid release.UID) bool {
+	e := x[key]
 	if e == nil {
 		return false
 	}
@@ -75,18 +67,18 @@ func (x *index) Remove(key release.Key, uid release.UID) bool {
 		return false
 	}
 	if len(e.revisions) == 1 {
-		delete(x.entries, key)
+		delete(x, key)
 		return true
 	}
 	e.revisions = slices.Delete(e.revisions, i, i+1)
 	return e.refresh(key)
 }
 
-// Retain removes the revisions of a storage in a namespace ("" for all) for which
-// keep returns false, and returns the releases that changed as shown.
-func (x *index) Retain(storage release.Storage, namespace string, keep func(release.Key, release.UID) bool) []release.Key {
+// Retain removes the revisions of a storage in a namespace ("" for all) for which keep returns false, and
+// returns the releases that changed as shown.
+func (x index) Retain(storage release.Storage, namespace string, keep func(release.Key, release.UID) bool) []release.Key {
 	var changed []release.Key
-	for key, e := range x.entries {
+	for key, e := range x {
 		if namespace != "" && namespace != key.Namespace {
 			continue
 		}
@@ -107,11 +99,10 @@ func (x *index) Retain(storage release.Storage, namespace string, keep func(rele
 	return changed
 }
 
-// SetPayload sets the payload of a revision and reports whether the release as
-// shown changed. It does nothing if the revision is no longer
-// stored, or was written again while an undecodable payload was read.
-func (x *index) SetPayload(key release.Key, read *release.Revision, p release.Payload) bool {
-	e := x.entries[key]
+// SetPayload sets the payload of a revision and reports whether the release as shown changed. It does nothing
+// if the revision is no longer stored, or was written again while an undecodable payload was read.
+func (x index) SetPayload(key release.Key, read *release.Revision, p release.Payload) bool {
+	e := x[key]
 	if e == nil {
 		return false
 	}
@@ -128,8 +119,8 @@ func (e *entry) find(uid release.UID) int {
 	return slices.IndexFunc(e.revisions, func(r revision) bool { return r.UID == uid })
 }
 
-// refresh makes a new shown value, and reports whether it differs from the last
-// one, which is shared and stays as it is.
+// refresh makes a new shown value, and reports whether it differs from the last one, which is shared and stays
+// as it is.
 func (e *entry) refresh(key release.Key) bool {
 	newest := e.revisions[0]
 	made := release.Release{Key: key, Newest: newest.Revision, Payload: newest.payload}
@@ -150,10 +141,9 @@ func (e *entry) refresh(key release.Key) bool {
 	return true
 }
 
-// better orders revisions, the one to show first: Secrets before ConfigMaps,
-// then the highest number. Numbers are unique within a storage unless labels
-// were edited by hand; then the record created last wins, and the UID makes
-// the order total.
+// better orders revisions, the one to show first: Secrets before ConfigMaps, then the highest number. Numbers
+// are unique within a storage unless labels were edited by hand; then the record created last wins, and the UID
+// makes the order total.
 func better(a, b revision) int {
 	return cmp.Or(
 		-cmp.Compare(a.Storage, b.Storage), // "secrets" sorts behind "configmaps"

@@ -68,11 +68,11 @@ func chart(name string) release.Payload {
 }
 
 func TestIndex(t *testing.T) {
-	type step func(*index) bool
-	insert := func(r *release.Revision) step { return func(x *index) bool { return x.Insert(key, r) } }
-	remove := func(uid string) step { return func(x *index) bool { return x.Remove(key, release.ParseUID(uid)) } }
+	type step func(index) bool
+	insert := func(r *release.Revision) step { return func(x index) bool { return x.Insert(key, r) } }
+	remove := func(uid string) step { return func(x index) bool { return x.Remove(key, release.ParseUID(uid)) } }
 	read := func(r *release.Revision, p release.Payload) step {
-		return func(x *index) bool { return x.SetPayload(key, r, p) }
+		return func(x index) bool { return x.SetPayload(key, r, p) }
 	}
 	for name, tc := range map[string]struct {
 		steps   []step
@@ -163,7 +163,7 @@ func TestIndex(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			x := newIndex()
+			x := make(index)
 			changed := false
 			for _, s := range tc.steps {
 				changed = s(x)
@@ -179,7 +179,7 @@ func TestIndex(t *testing.T) {
 }
 
 func TestIndexForgetsAnUndecodablePayloadWhenTheRecordIsWrittenAgain(t *testing.T) {
-	x := newIndex()
+	x := make(index)
 	first := rev(1, release.Deployed)
 	x.Insert(key, first)
 	x.SetPayload(key, first, release.Payload{Problem: "gzip"})
@@ -196,11 +196,11 @@ func TestIndexForgetsAnUndecodablePayloadWhenTheRecordIsWrittenAgain(t *testing.
 	}
 }
 
-// TestIndexAgainstModel runs random operations against the plainest model: a
-// set of revisions, looked through each time.
+// TestIndexAgainstModel runs random operations against the plainest model: a set of revisions, looked through
+// each time.
 func TestIndexAgainstModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		x := newIndex()
+		x := make(index)
 		model := map[string]revision{} // by UID
 		published := x.Get(key)
 		numbers := rapid.IntRange(1, 12)

@@ -20,8 +20,7 @@ import (
 const (
 	// payloadKey is the data key of a record's payload.
 	payloadKey = "release"
-	// reasonNoPayload joins the reasons of package decode: the record has no
-	// such key.
+	// reasonNoPayload joins the reasons of package decode: the record has no such key.
 	reasonNoPayload = "no_payload"
 )
 
@@ -32,20 +31,18 @@ var (
 	errNoField   = errors.New("the message has no such field")
 )
 
-// readPayload gets a record and decodes the head of its payload from the
-// stream. A typed client would hold the whole object, which costs 0.2 ms of CPU
-// more for each and 8 MB of memory.
+// readPayload gets a record and decodes the head of its payload from the stream. A typed client would hold the
+// whole object, which costs 0.2 ms of CPU more for each and 8 MB of memory.
 //
-// A payload that cannot be decoded is no error, but the payload's Problem. An
-// error means that the payload could not be read: errReplaced if the record of
-// this name has another UID.
+// A payload that cannot be decoded is no error, but the payload's Problem. An error means that the payload
+// could not be read: errReplaced if the record of this name has another UID.
 func readPayload(ctx context.Context, core rest.Interface, decoder *decode.Decoder, key release.Key, rev *release.Revision) (p release.Payload, decoding time.Duration, err error) {
 	body, err := core.Get().
 		Namespace(key.Namespace).
 		Resource(string(rev.Storage)).
 		Name(rev.Object(key.Name)).
-		// The server may answer from its watch cache, but with nothing older
-		// than the event that announced the revision.
+		// The server may answer from its watch cache, but with nothing older than the event that announced the
+		// revision.
 		Param("resourceVersion", strconv.FormatUint(rev.ResourceVersion, 10)).
 		SetHeader("Accept", "application/vnd.kubernetes.protobuf").
 		Stream(ctx)
@@ -77,16 +74,14 @@ func readPayload(ctx context.Context, core rest.Interface, decoder *decode.Decod
 	if err != nil {
 		return release.Payload{}, 0, err
 	}
-	// Read to the end: the bytes are on their way anyway, and a stream that is
-	// reset is an error in the API server's log. It does not matter whether the
-	// rest arrives.
+	// Read to the end: the bytes are on their way anyway, and a stream that is reset is an error in the API
+	// server's log. It does not matter whether the rest arrives.
 	_, _ = io.Copy(io.Discard, response)
 	return p, decoding, nil
 }
 
-// exactly is a payload within its response. A response that ends early is an
-// error of reading, and is tried again; io.LimitReader would make it look like
-// a payload that ends early, which is not.
+// exactly is a payload within its response. A response that ends early is an error of reading, and is tried
+// again; io.LimitReader would make it look like a payload that ends early, which is not.
 type exactly struct {
 	r    io.Reader
 	left int
@@ -112,16 +107,14 @@ func unexpectedEnd(err error) error {
 	return err
 }
 
-// seekPayload reads a Secret or a ConfigMap in the API's protobuf encoding up
-// to the first byte of its payload, and returns the object's resource version
-// and the payload's size in bytes. It returns errReplaced if the object's UID is
-// not the given one, and errNoPayload, with the version, if it has no payload.
+// seekPayload reads a Secret or a ConfigMap in the API's protobuf encoding up to the first byte of its payload,
+// and returns the object's resource version and the payload's size in bytes. It returns errReplaced if the
+// object's UID is not the given one, and errNoPayload, with the version, if it has no payload.
 //
-// An object is "k8s\0", then a runtime.Unknown whose field 2 holds the Secret or
-// ConfigMap: field 1 is its metadata (UID in field 5, resource version in 6),
-// field 2 an entry of its data (key in field 1, value in field 2), alike in
-// both kinds. Fields come in the order of their numbers, as the API server's
-// generated code writes them.
+// An object is "k8s\0", then a runtime.Unknown whose field 2 holds the Secret or ConfigMap: field 1 is its
+// metadata (UID in field 5, resource version in 6), field 2 an entry of its data (key in field 1, value in
+// field 2), alike in both kinds. Fields come in the order of their numbers, as the API server's generated code
+// writes them.
 func seekPayload(r *bufio.Reader, uid release.UID) (version uint64, size int, err error) {
 	if magic, err := r.Peek(4); err != nil {
 		return 0, 0, err
@@ -171,8 +164,7 @@ func seekPayload(r *bufio.Reader, uid release.UID) (version uint64, size int, er
 	}
 }
 
-// message reads the fields of one protobuf message from a stream, without
-// holding it.
+// message reads the fields of one protobuf message from a stream, without holding it.
 type message struct {
 	r    *bufio.Reader
 	left int64 // bytes of the message that have not been read
@@ -184,9 +176,8 @@ func (m *message) ReadByte() (byte, error) {
 	return m.r.ReadByte()
 }
 
-// open skips to the next field with this number, which must hold bytes, and
-// returns them as a message, which the caller reads or skips to its end before
-// it goes on with m. It returns errNoField if there is none.
+// open skips to the next field with this number, which must hold bytes, and returns them as a message, which
+// the caller reads or skips to its end before it goes on with m. It returns errNoField if there is none.
 func (m *message) open(field protowire.Number) (*message, error) {
 	for m.left > 0 {
 		tag, err := binary.ReadUvarint(m)

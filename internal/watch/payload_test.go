@@ -105,8 +105,8 @@ func TestSeekPayload(t *testing.T) {
 	}
 }
 
-// TestSeekPayloadOfDamagedAnswers flips bytes: whatever comes, it is an error
-// or a size, and never a wait or a panic.
+// TestSeekPayloadOfDamagedAnswers flips bytes: whatever comes, it is an error or a size, and never a wait or a
+// panic.
 func TestSeekPayloadOfDamagedAnswers(t *testing.T) {
 	answer := encode(t, secret(map[string][]byte{"release": []byte("payload")}))
 	random := rand.New(rand.NewPCG(1, 2))

@@ -19,13 +19,6 @@ const (
 	versionLabel = "version"
 )
 
-// objectPrefix starts the object name of every record, versionInfix stands
-// between the release's name and the revision's number.
-const (
-	objectPrefix = "sh.helm.release.v1."
-	versionInfix = ".v"
-)
-
 // deviation is how a record differs from what Helm writes.
 type deviation uint8
 
@@ -51,12 +44,11 @@ func (d deviation) names() []string {
 	return names
 }
 
-// record is one stored revision, read from the metadata of its object. The
-// informers store it in place of the object, which is ten times as large. Its
-// revision is shared with the index, the metrics and the pages.
+// record is one stored revision, read from the metadata of its object. The informers store it in place of the
+// object, which is ten times as large. Its revision is shared with the index, the metrics and the pages.
 type record struct {
-	// ObjectMeta is empty, and the same one in all records: client-go asks a
-	// stored object for no more than the methods below.
+	// ObjectMeta is empty, and the same one in all records: client-go asks a stored object for no more than the
+	// methods below.
 	*metav1.ObjectMeta
 	// release is shared by all revisions of a release.
 	release   unique.Handle[release.Key]
@@ -73,13 +65,11 @@ func (r *record) GetResourceVersion() string {
 	return strconv.FormatUint(r.revision.ResourceVersion, 10)
 }
 
-// usable reports whether there is a record, and it names a release and a
-// revision.
+// usable reports whether there is a record, and it names a release and a revision.
 func (r *record) usable() bool { return r != nil && r.deviation&notARecord == 0 }
 
-// parseRecord reads an object's metadata. It goes by the labels, since release
-// names may hold dots, and by the object's name only where a label is missing or
-// invalid.
+// parseRecord reads an object's metadata. It goes by the labels, since release names may hold dots, and by the
+// object's name only where a label is missing or invalid.
 func parseRecord(storage release.Storage, obj *metav1.PartialObjectMetadata, keepLabels []string) *record {
 	r := &record{revision: release.Revision{
 		UID:             release.ParseUID(string(obj.UID)),
@@ -115,19 +105,13 @@ func parseRecord(storage release.Storage, obj *metav1.PartialObjectMetadata, kee
 
 // splitObjectName splits sh.helm.release.v1.NAME.vNUMBER at the last ".v".
 func splitObjectName(object string) (name string, number int, ok bool) {
-	rest, ok := strings.CutPrefix(object, objectPrefix)
-	if !ok {
-		return "", 0, false
+	rest, prefixed := strings.CutPrefix(object, "sh.helm.release.v1.")
+	if at := strings.LastIndex(rest, ".v"); prefixed && at > 0 {
+		if number, ok = parseNumber(rest[at+len(".v"):]); ok {
+			return rest[:at], number, true
+		}
 	}
-	at := strings.LastIndex(rest, versionInfix)
-	if at <= 0 {
-		return "", 0, false
-	}
-	number, ok = parseNumber(rest[at+len(versionInfix):])
-	if !ok {
-		return "", 0, false
-	}
-	return rest[:at], number, true
+	return "", 0, false
 }
 
 // parseNumber reads a revision number as Helm writes it: digits, at least 1.
@@ -136,16 +120,15 @@ func parseNumber(s string) (int, bool) {
 	return int(n), err == nil && n > 0
 }
 
-// parseResourceVersion returns 0 if the version is not a number. Kubernetes
-// promises that it is, see "Resource versions" in the reference of its API.
+// parseResourceVersion returns 0 if the version is not a number. Kubernetes promises that it is, see "Resource
+// versions" in the reference of its API.
 func parseResourceVersion(s string) uint64 {
 	version, _ := strconv.ParseUint(s, 10, 64)
 	return version
 }
 
-// parseStatus returns Unknown, as Helm does, for a missing label and for a
-// status that Helm does not know. It returns the constant, so that the label's
-// own string is not kept in memory.
+// parseStatus returns Unknown, as Helm does, for a missing label and for a status that Helm does not know. It
+// returns the constant, so that the label's own string is not kept in memory.
 func parseStatus(s string) release.Status {
 	for _, status := range release.Statuses() {
 		if s == string(status) {
@@ -155,8 +138,8 @@ func parseStatus(s string) release.Status {
 	return release.Unknown
 }
 
-// lastWrite returns the newest time in managedFields. Helm's own modifiedAt
-// label is frozen by helm issue 32404.
+// lastWrite returns the newest time in managedFields. Helm's own modifiedAt label is frozen by helm issue
+// 32404.
 func lastWrite(obj *metav1.PartialObjectMetadata) time.Time {
 	var newest time.Time
 	for i := range obj.ManagedFields {

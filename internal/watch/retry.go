@@ -15,29 +15,27 @@ import (
 )
 
 const (
-	// concurrentRequests bounds how many LISTs and WATCHes of all sources wait
-	// for a response at once. Each more would open a connection of its own.
+	// concurrentRequests bounds how many LISTs and WATCHes of all sources wait for a response at once. Each
+	// more would open a connection of its own.
 	concurrentRequests = 8
-	// probesPerSecond bounds them while the API server is away, and
-	// refusalsPerSecond those that have been refused more than once.
+	// probesPerSecond bounds them while the API server is away, and refusalsPerSecond those that have been
+	// refused more than once.
 	probesPerSecond   = 10
 	refusalsPerSecond = 20
 )
 
-// awayBackoff is the time between two attempts of a request that fails for a
-// reason that passes by itself.
+// awayBackoff is the time between two attempts of a request that fails for a reason that passes by itself.
 func awayBackoff() wait.Backoff {
 	return wait.Backoff{Duration: 100 * time.Millisecond, Cap: 1500 * time.Millisecond, Factor: 2, Jitter: 0.5, Steps: 8}
 }
 
-// refusedBackoff is the same for a request that somebody has to allow, or that
-// the server is too busy for.
+// refusedBackoff is the same for a request that somebody has to allow, or that the server is too busy for.
 func refusedBackoff() wait.Backoff {
 	return wait.Backoff{Duration: time.Second, Cap: 4 * time.Second, Factor: 2, Jitter: 0.2, Steps: 8}
 }
 
-// retries decides when the requests of all sources are made, so that they are
-// spread out: at the start, and after an outage, when every watch begins again.
+// retries decides when the requests of all sources are made, so that they are spread out: at the start, and
+// after an outage, when every watch begins again.
 type retries struct {
 	requests chan struct{} // one for each that waits for a response
 	probes   *rate.Limiter
@@ -60,10 +58,9 @@ func newRetries(log *slog.Logger) *retries {
 // errAway is why a request is not made at all.
 var errAway = errors.New("the API server does not answer")
 
-// do makes a request until it succeeds, the server rejects it for good, or the
-// context ends, and returns the last error. It calls observe with each outcome,
-// and with errAway if the request cannot be made for now. The reflector of
-// client-go would wait for up to a minute between two attempts, and list again.
+// do makes a request until it succeeds, the server rejects it for good, or the context ends, and returns the
+// last error. It calls observe with each outcome, and with errAway if the request cannot be made for now. The
+// reflector of client-go would wait for up to a minute between two attempts, and list again.
 func (r *retries) do(ctx context.Context, observe func(error), request func() error) error {
 	away, busy, refused := awayBackoff(), refusedBackoff(), refusedBackoff()
 	observed := false
@@ -100,8 +97,7 @@ func (r *retries) do(ctx context.Context, observe func(error), request func() er
 	return ctx.Err()
 }
 
-// attempt makes a request when one of the places is free, unless the API server
-// turns out to be away meanwhile.
+// attempt makes a request when one of the places is free, unless the API server turns out to be away meanwhile.
 func (r *retries) attempt(ctx context.Context, probe bool, request func() error) (made bool, err error) {
 	select {
 	case r.requests <- struct{}{}:
@@ -118,8 +114,8 @@ func (r *retries) attempt(ctx context.Context, probe bool, request func() error)
 	return true, err
 }
 
-// pause waits until the delay has passed, the server is back, or the context ends.
-// It reports whether a probe may be made.
+// pause waits until the delay has passed, the server is back, or the context ends. It reports whether a probe
+// may be made.
 func (r *retries) pause(ctx context.Context, delay time.Duration, back <-chan struct{}) (probe bool) {
 	select {
 	case <-time.After(delay):
@@ -137,8 +133,7 @@ func sleep(ctx context.Context, delay time.Duration) {
 	}
 }
 
-// note records whether the API server is away, and logs changes: once for all
-// sources.
+// note records whether the API server is away, and logs changes: once for all sources.
 func (r *retries) note(err error) {
 	away := isAway(err)
 	r.mu.Lock()
@@ -159,16 +154,14 @@ func (r *retries) note(err error) {
 	}
 }
 
-// outage returns nil unless the API server is away, otherwise a channel that is
-// closed when it is back.
+// outage returns nil unless the API server is away, otherwise a channel that is closed when it is back.
 func (r *retries) outage() <-chan struct{} {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.back
 }
 
-// isAway reports whether there was no response, or one of a proxy in place of
-// the server.
+// isAway reports whether there was no response, or one of a proxy in place of the server.
 func isAway(err error) bool {
 	switch statusCode(err) {
 	case 0:
@@ -179,14 +172,13 @@ func isAway(err error) bool {
 	return false
 }
 
-// isRefused reports whether somebody has to grant a right, or to renew a
-// credential, before a request can succeed.
+// isRefused reports whether somebody has to grant a right, or to renew a credential, before a request can
+// succeed.
 func isRefused(err error) bool { return apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) }
 
-// isUnavailable reports whether a request failed for a reason that passes by
-// itself: there was no response, or the server is overloaded or not ready. A
-// resource version that the server does not know, as after a restore of its
-// data, does not pass: client-go then asks for the latest version.
+// isUnavailable reports whether a request failed for a reason that passes by itself: there was no response, or
+// the server is overloaded or not ready. A resource version that the server does not know, as after a restore
+// of its data, does not pass: client-go then asks for the latest version.
 func isUnavailable(err error) bool {
 	if err == nil || apierrors.HasStatusCause(err, metav1.CauseTypeResourceVersionTooLarge) {
 		return false

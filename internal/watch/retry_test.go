@@ -53,8 +53,7 @@ func TestManyRequestsAreFewDuringAnOutageAndAllThereSoonAfterIt(t *testing.T) {
 	})
 }
 
-// TestRequestsThatHangAreFewToo has each attempt take the time of a connection
-// that nobody answers.
+// TestRequestsThatHangAreFewToo has each attempt take the time of a connection that nobody answers.
 func TestRequestsThatHangAreFewToo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const watches = 900

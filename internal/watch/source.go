@@ -23,9 +23,8 @@ import (
 // secretType is the type of every Secret that Helm keeps a record in.
 const secretType = "helm.sh/release.v1"
 
-// source follows the records of one storage in one namespace, or in all: first a
-// list, which it delivers as a whole, then each event of a watch. It also knows
-// whether the watch is up.
+// source follows the records of one storage in one namespace, or in all: first a list, which it delivers as a
+// whole, then each event of a watch. It also knows whether the watch is up.
 type source struct {
 	storage    release.Storage
 	namespace  string // "" for all
@@ -35,8 +34,8 @@ type source struct {
 	retries    *retries
 	metrics    *telemetry
 	log        *slog.Logger
-	// apply receives the changes, in order. Those of a list come in one call, with
-	// whole set: a record that is not among them is gone.
+	// apply receives the changes, in order. Those of a list come in one call, with whole set: a record that is
+	// not among them is gone.
 	apply func(s *source, changes []change, whole bool)
 	// changed is called when state may have changed.
 	changed func()
@@ -49,26 +48,23 @@ type source struct {
 type sourceState struct {
 	// listed says that a list has been delivered.
 	listed bool
-	// failure is why the watch is down, nil if it is up or has not been tried
-	// yet; reason is its label value.
+	// failure is why the watch is down, nil if it is up or has not been tried yet; reason is its label value.
 	failure error
 	reason  string
 	// forbidden is how many requests in a row were forbidden.
 	forbidden int
 }
 
-// isForbidden reports whether somebody has to grant a right first. One response
-// is not enough: an API server that has just started forbids what it is about
-// to allow.
+// isForbidden reports whether somebody has to grant a right first. One response is not enough: an API server
+// that has just started forbids what it is about to allow.
 func (s sourceState) isForbidden() bool { return s.forbidden > 1 }
 
-// change is what happened to one record: what it was and what it is now,
-// either of which may be nil.
+// change is what happened to one record: what it was and what it is now, either of which may be nil.
 type change struct{ was, is *record }
 
-// selectorsFor returns the selectors for a storage. Metadata has no type, so only
-// the server can select Helm's Secrets. Nothing that can change in the life of a
-// record is selected by: a record that is not selected any more makes no events.
+// selectorsFor returns the selectors for a storage. Metadata has no type, so only the server can select Helm's
+// Secrets. Nothing that can change in the life of a record is selected by: a record that is not selected any
+// more makes no events.
 func selectorsFor(storage release.Storage, denied []string) func(*metav1.ListOptions) {
 	var terms []fields.Selector
 	if storage == release.Secrets {
@@ -81,10 +77,9 @@ func selectorsFor(storage release.Storage, denied []string) func(*metav1.ListOpt
 	return func(o *metav1.ListOptions) { o.LabelSelector, o.FieldSelector = "owner=helm", selected }
 }
 
-// run follows the records until the context ends. When a watch cannot be resumed,
-// it starts a new informer. The reflector of client-go would list again by itself,
-// but up to a minute later, and it delivers a list record by record, so that a
-// release would be seen with some of its revisions.
+// run follows the records until the context ends. When a watch cannot be resumed, it starts a new informer. The
+// reflector of client-go would list again by itself, but up to a minute later, and it delivers a list record by
+// record, so that a release would be seen with some of its revisions.
 func (s *source) run(ctx context.Context) error {
 	version, backoff := "", followBackoff()
 	for ctx.Err() == nil {
@@ -101,16 +96,16 @@ func (s *source) run(ctx context.Context) error {
 	return nil
 }
 
-// followBackoff is the time between two informers. It is reset by an informer
-// that runs for longer than followReset.
+// followBackoff is the time between two informers. It is reset by an informer that runs for longer than
+// followReset.
 func followBackoff() wait.Backoff {
 	return wait.Backoff{Duration: 10 * time.Millisecond, Cap: 30 * time.Second, Factor: 3, Jitter: 0.5, Steps: 10}
 }
 
 const followReset = 5 * time.Second
 
-// follow runs one informer until its watch cannot be resumed, or the context
-// ends. It lists no version older than notBefore, and returns the last one seen.
+// follow runs one informer until its watch cannot be resumed, or the context ends. It lists no version older
+// than notBefore, and returns the last one seen.
 func (s *source) follow(ctx context.Context, notBefore string) (version string, err error) {
 	ctx, end := context.WithCancel(ctx)
 	defer end()
@@ -167,8 +162,7 @@ func (h *handler) OnAdd(is any, _ bool) { h.take(eventAdd, change{is: recordOf(i
 func (h *handler) OnUpdate(was, is any) { h.take(eventUpdate, change{recordOf(was), recordOf(is)}) }
 func (h *handler) OnDelete(was any)     { h.take(eventDelete, change{was: recordOf(was)}) }
 
-// recordOf unwraps a tombstone, which stands for a record that a list does not
-// have any more.
+// recordOf unwraps a tombstone, which stands for a record that a list does not have any more.
 func recordOf(obj any) *record {
 	if gone, ok := obj.(cache.DeletedFinalStateUnknown); ok {
 		obj = gone.Obj
@@ -212,8 +206,8 @@ func (s *source) now() sourceState {
 	return s.state
 }
 
-// observe records the outcome of a request. It logs only changes: without a Role
-// every request fails the same way.
+// observe records the outcome of a request. It logs only changes: without a Role every request fails the same
+// way.
 func (s *source) observe(verb string, err error) {
 	reason := watchErrorReason(err)
 	if err != nil {
@@ -249,8 +243,8 @@ func (s *source) observe(verb string, err error) {
 	}
 }
 
-// passes reports whether a failure passes by itself and concerns all sources at
-// once: retries logs an outage once.
+// passes reports whether a failure passes by itself and concerns all sources at once: retries logs an outage
+// once.
 func passes(reason string) bool {
 	return reason == "" || reason == reasonUnavailable || reason == reasonThrottled || reason == reasonExpired
 }

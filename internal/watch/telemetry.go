@@ -12,8 +12,7 @@ import (
 	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
 )
 
-// telemetry is the watcher's own metrics. Every series of a closed label set
-// exists from the start, at 0.
+// telemetry is the watcher's own metrics. Every series of a closed label set exists from the start, at 0.
 type telemetry struct {
 	events       *prometheus.CounterVec
 	watchErrors  *prometheus.CounterVec
@@ -134,6 +133,6 @@ func (t *telemetry) fetched(p release.Payload, took, decoding time.Duration, err
 	}
 }
 
-// isGone reports whether a record was deleted, or replaced by another of the
-// same name, before its payload was read.
+// isGone reports whether a record was deleted, or replaced by another of the same name, before its payload was
+// read.
 func isGone(err error) bool { return apierrors.IsNotFound(err) || errors.Is(err, errReplaced) }

@@ -8,9 +8,8 @@ import (
 	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
 )
 
-// Releases returns every release as it is now, by namespace and name. Before
-// the initial lists have been delivered it returns an error that names the
-// pending lists. The slice is shared and must not be changed.
+// Releases returns every release as it is now, by namespace and name. Before the initial lists have been
+// delivered it returns an error that names the pending lists. The slice is shared and must not be changed.
 func (w *Watcher) Releases() ([]*release.Release, error) {
 	w.mu.Lock()
 	if !w.synced {
@@ -22,8 +21,8 @@ func (w *Watcher) Releases() ([]*release.Release, error) {
 		return w.sorted, nil
 	}
 	as := w.changes
-	sorted := make([]*release.Release, 0, len(w.index.entries))
-	for _, e := range w.index.entries {
+	sorted := make([]*release.Release, 0, len(w.index))
+	for _, e := range w.index {
 		sorted = append(sorted, e.shown)
 	}
 	w.mu.Unlock()
@@ -37,9 +36,8 @@ func (w *Watcher) Releases() ([]*release.Release, error) {
 	return sorted, nil
 }
 
-// Release returns all that is known of one release, or the error of Releases.
-// If the release's record was written since its payload was read, the payload
-// is read again first, which may take seconds.
+// Release returns all that is known of one release, or the error of Releases. If the release's record was
+// written since its payload was read, the payload is read again first, which may take seconds.
 func (w *Watcher) Release(ctx context.Context, key release.Key) (release.Detail, error) {
 	w.reread(ctx, key)
 	w.mu.Lock()
@@ -48,7 +46,7 @@ func (w *Watcher) Release(ctx context.Context, key release.Key) (release.Detail,
 		return release.Detail{}, w.pendingLists()
 	}
 	d := release.Detail{Key: key}
-	e := w.index.entries[key]
+	e := w.index[key]
 	if e == nil {
 		d.Absence = w.absence(key)
 		return d, nil
@@ -80,9 +78,8 @@ func (w *Watcher) absence(key release.Key) release.Absence {
 	return release.Absence{Cause: release.NoRecord, Storages: w.cfg.Storages}
 }
 
-// Problems returns what keeps the releases from being complete and current
-// right now: watches that are down, then payloads that may not be read, by
-// storage and namespace.
+// Problems returns what keeps the releases from being complete and current right now: watches that are down,
+// then payloads that may not be read, by storage and namespace.
 func (w *Watcher) Problems() []release.Problem {
 	var problems []release.Problem
 	for _, s := range w.sources {
@@ -105,9 +102,9 @@ func (w *Watcher) Problems() []release.Problem {
 	return problems
 }
 
-// reread reads the payload of a release again if its record was written since:
-// Helm creates a record when an operation begins, and writes the outcome into it
-// at the end. Whoever asks for the same release meanwhile waits for the same GET.
+// reread reads the payload of a release again if its record was written since: Helm creates a record when an
+// operation begins, and writes the outcome into it at the end. Whoever asks for the same release meanwhile
+// waits for the same GET.
 func (w *Watcher) reread(ctx context.Context, key release.Key) {
 	if w.fetcher == nil || w.newestIf(key, (*release.Release).Outdated) == nil {
 		return

@@ -244,8 +244,8 @@ func TestReleaseTellsWhyItIsNotShown(t *testing.T) {
 	}
 }
 
-// TestReleasesDoNotMissAChange lists while changes come, and looks whether the
-// last of them is in a list that is made afterwards.
+// TestReleasesDoNotMissAChange lists while changes come, and looks whether the last of them is in a list that
+// is made afterwards.
 func TestReleasesDoNotMissAChange(t *testing.T) {
 	c := newCluster(t)
 	for i := range 3_000 {

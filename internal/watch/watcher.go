@@ -1,5 +1,5 @@
-// Package watch follows the metadata of Helm's records, keeps an index of
-// them, and reads the payload of each new newest revision once.
+// Package watch follows the metadata of Helm's records, keeps an index of them, and reads the payload of each
+// new newest revision once.
 package watch
 
 import (
@@ -20,24 +20,21 @@ import (
 	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
 )
 
-// Config says what to watch and where the results go. All fields without a
-// remark are required.
+// Config says what to watch and where the results go. All fields without a remark are required.
 type Config struct {
 	Metadata metadata.Interface
 	// Core reads payloads; it serves the core/v1 group.
 	Core rest.Interface
 
 	Storages []release.Storage
-	// Namespaces are watched one by one, with namespaced requests only. Empty
-	// means all namespaces, in one watch.
+	// Namespaces are watched one by one, with namespaced requests only. Empty means all namespaces, in one
+	// watch.
 	Namespaces []string
-	// DeniedNamespaces are excluded by the server, where all namespaces are
-	// watched.
+	// DeniedNamespaces are excluded by the server, where all namespaces are watched.
 	DeniedNamespaces []string
 	// ReleaseLabels are the keys of the records' own labels to keep.
 	ReleaseLabels []string
-	// FetchConcurrency is how many payloads are read at once; 0 means that
-	// none is ever read.
+	// FetchConcurrency is how many payloads are read at once; 0 means that none is ever read.
 	FetchConcurrency int
 
 	Sink Sink
@@ -46,11 +43,10 @@ type Config struct {
 	Logger     *slog.Logger
 }
 
-// Sink receives what the releases are. Calls come one at a time, in the order
-// of the changes, and must not block.
+// Sink receives what the releases are. Calls come one at a time, in the order of the changes, and must not
+// block.
 type Sink interface {
-	// Set says that a release is now like this. The value is shared and
-	// immutable.
+	// Set says that a release is now like this. The value is shared and immutable.
 	Set(r *release.Release)
 	// Remove says that a release is gone.
 	Remove(key release.Key)
@@ -58,8 +54,7 @@ type Sink interface {
 	Synced()
 }
 
-// Watcher is the control loop from a metadata event to the sink. Its methods
-// are safe for concurrent use.
+// Watcher is the control loop from a metadata event to the sink. Its methods are safe for concurrent use.
 type Watcher struct {
 	cfg          Config
 	sources      []*source
@@ -67,7 +62,7 @@ type Watcher struct {
 	stateChanged chan struct{} // holds a value if the state of a source may have changed
 
 	mu      sync.Mutex
-	index   *index                                            // guarded by mu
+	index   index                                             // guarded by mu
 	synced  bool                                              // guarded by mu; every initial list has been delivered
 	queue   workqueue.TypedRateLimitingInterface[release.Key] // guarded by mu; nil until synced, or if payloads are never read
 	untried map[release.Key]struct{}                          // guarded by mu; releases of the initial lists whose payload has not been tried
@@ -77,7 +72,7 @@ type Watcher struct {
 
 // New returns a Watcher. It starts nothing.
 func New(cfg Config) *Watcher {
-	w := &Watcher{cfg: cfg, stateChanged: make(chan struct{}, 1), index: newIndex(), untried: make(map[release.Key]struct{})}
+	w := &Watcher{cfg: cfg, stateChanged: make(chan struct{}, 1), index: make(index), untried: make(map[release.Key]struct{})}
 	metrics := newTelemetry(cfg.Registerer, cfg.Storages)
 	if cfg.FetchConcurrency > 0 {
 		w.fetcher = newFetcher(cfg.Core, metrics, cfg.Logger)
@@ -107,8 +102,7 @@ func New(cfg Config) *Watcher {
 	return w
 }
 
-// Run watches until the context ends, and returns when all that it started has
-// ended. It is called once.
+// Run watches until the context ends, and returns when all that it started has ended. It is called once.
 func (w *Watcher) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -153,8 +147,8 @@ func (w *Watcher) sourceChanged() {
 	}
 }
 
-// listed reports whether every list has been delivered, except for those that
-// are forbidden: a namespace without a Role must not delay all others.
+// listed reports whether every list has been delivered, except for those that are forbidden: a namespace
+// without a Role must not delay all others.
 func (w *Watcher) listed() bool {
 	listed := false
 	for _, s := range w.sources {
@@ -167,32 +161,30 @@ func (w *Watcher) listed() bool {
 	return listed
 }
 
-// setSynced returns the number of releases, and the queue of those whose payload
-// is to be read, nil if payloads are never read. The queue is created only now: until the lists are in, the
-// newest revision of a release may be unknown, and the payload of an older one
-// would be read for nothing.
+// setSynced returns the number of releases, and the queue of those whose payload is to be read, nil if payloads
+// are never read. The queue is created only now: until the lists are in, the newest revision of a release may
+// be unknown, and the payload of an older one would be read for nothing.
 func (w *Watcher) setSynced() (queue workqueue.TypedRateLimitingInterface[release.Key], releases int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.synced = true
 	w.cfg.Sink.Synced()
 	if w.fetcher == nil {
-		return nil, len(w.index.entries)
+		return nil, len(w.index)
 	}
 	w.queue = workqueue.NewTypedRateLimitingQueue(
 		workqueue.NewTypedItemExponentialFailureRateLimiter[release.Key](retryMin, retryMax))
-	for key, e := range w.index.entries {
+	for key, e := range w.index {
 		if e.shown.Payload == nil {
 			w.untried[key] = struct{}{}
 			w.queue.Add(key)
 		}
 	}
-	return w.queue, len(w.index.entries)
+	return w.queue, len(w.index)
 }
 
-// Ready returns nil once the initial lists have been delivered and each payload
-// of theirs has been tried once; until then, an error that says what is
-// pending. Once ready, a Watcher stays ready.
+// Ready returns nil once the initial lists have been delivered and each payload of theirs has been tried once;
+// until then, an error that says what is pending. Once ready, a Watcher stays ready.
 func (w *Watcher) Ready() error {
 	w.mu.Lock()
 	synced, untried := w.synced, len(w.untried)
@@ -226,10 +218,9 @@ func (w *Watcher) pendingLists() error {
 	return errors.Join(pending...)
 }
 
-// apply brings changes into the index and publishes the releases that changed.
-// An update can bring another release or UID: labels are edited by hand, and
-// events that were missed merge a delete and a create. With whole set, the
-// changes are all records that the source has.
+// apply brings changes into the index and publishes the releases that changed. An update can bring another
+// release or UID: labels are edited by hand, and events that were missed merge a delete and a create. With
+// whole set, the changes are all records that the source has.
 func (w *Watcher) apply(s *source, changes []change, whole bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -258,8 +249,7 @@ func (c change) leaves() bool {
 	return c.was != nil && (!c.is.usable() || c.was.release != c.is.release || c.was.revision.UID != c.is.revision.UID)
 }
 
-// retain removes what a source delivered before and does not have any more.
-// It requires mu.
+// retain removes what a source delivered before and does not have any more. It requires mu.
 func (w *Watcher) retain(s *source, changes []change) []release.Key {
 	known := make(map[release.UID]release.Key, len(changes))
 	for _, c := range changes {
@@ -273,9 +263,8 @@ func (w *Watcher) retain(s *source, changes []change) []release.Key {
 	return w.index.Retain(s.storage, s.namespace, func(key release.Key, uid release.UID) bool { return known[uid] == key })
 }
 
-// publish tells the sink how a release is now, and queues it if its payload is
-// still to be read. It requires mu, which keeps the sink's calls in the order of
-// the changes.
+// publish tells the sink how a release is now, and queues it if its payload is still to be read. It requires
+// mu, which keeps the sink's calls in the order of the changes.
 func (w *Watcher) publish(key release.Key) {
 	w.changes++
 	w.sorted = nil
@@ -305,8 +294,8 @@ func (w *Watcher) readPayloads(ctx context.Context, queue workqueue.TypedRateLim
 	queue.ShutDown()
 }
 
-// work reads one payload after the other. It slows down while the API server
-// is away, however many payloads are pending.
+// work reads one payload after the other. It slows down while the API server is away, however many payloads are
+// pending.
 func (w *Watcher) work(ctx context.Context, queue workqueue.TypedRateLimitingInterface[release.Key]) {
 	backoff := awayBackoff()
 	for {
@@ -329,8 +318,8 @@ func (w *Watcher) work(ctx context.Context, queue workqueue.TypedRateLimitingInt
 	}
 }
 
-// readNewest reads the payload of a release's newest revision, unless it has
-// been read. An error means that it is to be tried again.
+// readNewest reads the payload of a release's newest revision, unless it has been read. An error means that it
+// is to be tried again.
 func (w *Watcher) readNewest(ctx context.Context, queue workqueue.TypedRateLimitingInterface[release.Key], key release.Key) error {
 	rev := w.newestIf(key, func(r *release.Release) bool { return r.Payload == nil })
 	if rev == nil {
@@ -352,8 +341,7 @@ func (w *Watcher) readNewest(ctx context.Context, queue workqueue.TypedRateLimit
 	return err
 }
 
-// newestIf returns the newest revision of a release if a condition holds for the
-// release, otherwise nil.
+// newestIf returns the newest revision of a release if a condition holds for the release, otherwise nil.
 func (w *Watcher) newestIf(key release.Key, condition func(*release.Release) bool) *release.Revision {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -16,8 +16,8 @@ import (
 	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
 )
 
-// apiList answers with the releases that match a query. It encodes one at a time,
-// so that it needs little memory.
+// apiList answers with the releases that match a query. It encodes one at a time, so that it needs little
+// memory.
 func (p *pages) apiList(w http.ResponseWriter, req *http.Request) {
 	q, after, limit, err := parseList(req)
 	if err != nil {
@@ -65,8 +65,7 @@ func (p *pages) apiList(w http.ResponseWriter, req *http.Request) {
 	_, _ = out.WriteString("]}\n")
 }
 
-// parseList reads the parameters of a list. It begins after the given key; limit
-// 0 means no limit.
+// parseList reads the parameters of a list. It begins after the given key; limit 0 means no limit.
 func parseList(req *http.Request) (q query, after release.Key, limit int, err error) {
 	v, err := parameters(req)
 	if err != nil {
@@ -97,8 +96,7 @@ func parseList(req *http.Request) (q query, after release.Key, limit int, err er
 	return q, after, limit, nil
 }
 
-// token names the release after which a list continues. It stays valid when
-// releases come and go.
+// token names the release after which a list continues. It stays valid when releases come and go.
 func token(last release.Key) string {
 	return base64.RawURLEncoding.EncodeToString([]byte(last.String()))
 }
@@ -144,8 +142,8 @@ const (
 	reasonMethod   = "method_not_allowed"
 )
 
-// apiRelease is a release in the API. docs/pages.md documents the fields, which
-// may be added to but never removed.
+// apiRelease is a release in the API. docs/pages.md documents the fields, which may be added to but never
+// removed.
 type apiRelease struct {
 	Namespace        string         `json:"namespace"`
 	Name             string         `json:"name"`
@@ -172,8 +170,7 @@ type apiDetail struct {
 	HeadRead time.Time `json:"headRead,omitzero"`
 	// ModifiedSinceRead says that the description may be out of date.
 	ModifiedSinceRead bool `json:"modifiedSinceRead,omitempty"`
-	// HeadError is the last error of reading a head that is pending or out of
-	// date.
+	// HeadError is the last error of reading a head that is pending or out of date.
 	HeadError   string        `json:"headError,omitempty"`
 	HeadErrorAt time.Time     `json:"headErrorAt,omitzero"`
 	Revisions   []apiRevision `json:"revisions"`
@@ -187,11 +184,6 @@ type apiRevision struct {
 	Object   string          `json:"object"`
 	Created  time.Time       `json:"created"`
 	Modified time.Time       `json:"modified,omitzero"`
-}
-
-type apiError struct {
-	Error  string `json:"error"`
-	Reason string `json:"reason"`
 }
 
 func toAPI(r *release.Release, reads bool) apiRelease {
@@ -209,8 +201,8 @@ func toAPI(r *release.Release, reads bool) apiRelease {
 	return a
 }
 
-// jsonTime leaves out a time that JSON cannot express: anybody can write one into a
-// record, and it must not break the response about all others.
+// jsonTime leaves out a time that JSON cannot express: anybody can write one into a record, and it must not
+// break the response about all others.
 func jsonTime(t time.Time) time.Time {
 	if year := t.Year(); year < 1 || year > 9999 {
 		return time.Time{}
@@ -219,7 +211,7 @@ func jsonTime(t time.Time) time.Time {
 }
 
 func writeError(w http.ResponseWriter, status int, reason string, err error) {
-	writeJSON(w, status, apiError{Error: err.Error(), Reason: reason})
+	writeJSON(w, status, map[string]string{"error": err.Error(), "reason": reason})
 }
 
 func writeJSON(w http.ResponseWriter, status int, v any) {

@@ -33,8 +33,7 @@ func stateOfHead(r *release.Release, reads bool) headState {
 	return headDecoded
 }
 
-// maxNamed is how many of a kind problemTexts names: a missing RBAC rule can
-// concern thousands of namespaces.
+// maxNamed is how many of a kind problemTexts names: a missing RBAC rule can concern thousands of namespaces.
 const maxNamed = 5
 
 // problemTexts describes problems in sentences.

@@ -107,8 +107,7 @@ func parseOverview(req *http.Request) (given url.Values, q query, o order, err e
 	return given, q, o, err
 }
 
-// selected returns the releases that match a query, and how many would match of
-// each status.
+// selected returns the releases that match a query, and how many would match of each status.
 func selected(all []*release.Release, q *query) (wanted []*release.Release, counts map[release.Status]int) {
 	counts = make(map[release.Status]int)
 	for _, r := range all {
@@ -144,8 +143,7 @@ func (p *pages) row(r *release.Release, now time.Time) row {
 	return row{r, chart, stateOfHead(r, p.reads), head.LastDeployed, now}
 }
 
-// with returns the URL of the same page with one parameter changed, from its
-// first page on.
+// with returns the URL of the same page with one parameter changed, from its first page on.
 func with(here url.Values, key string, values ...string) string {
 	changed := maps.Clone(here)
 	if changed[key] = values; len(values) == 0 {
@@ -154,8 +152,7 @@ func with(here url.Values, key string, values ...string) string {
 	return "?" + changed.Encode()
 }
 
-// clean keeps the parameters of the page, without empty ones and the number of
-// the page.
+// clean keeps the parameters of the page, without empty ones and the number of the page.
 func clean(given url.Values) url.Values {
 	here := url.Values{}
 	for _, key := range []string{"namespace", "status", "chart", "q", "sort"} {
@@ -168,8 +165,7 @@ func clean(given url.Values) url.Values {
 	return here
 }
 
-// facets returns the statuses that there are releases of, or that are filtered
-// by.
+// facets returns the statuses that there are releases of, or that are filtered by.
 func facets(counts map[release.Status]int, q *query, here url.Values) []facet {
 	var all []facet
 	for _, status := range release.Statuses() {
@@ -209,8 +205,8 @@ func headers(o order, here url.Values) []header {
 	return all
 }
 
-// paginate sets which of the matched releases are shown: those of the asked
-// page, or of the one that is nearest to it.
+// paginate sets which of the matched releases are shown: those of the asked page, or of the one that is nearest
+// to it.
 func (v *overview) paginate(matched int, asked string, here url.Values) {
 	page, err := strconv.Atoi(asked)
 	last := max((matched+pageSize-1)/pageSize, 1)

@@ -14,14 +14,13 @@ import (
 	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
 )
 
-// Source is where the pages and the API read releases from. It is safe for
-// concurrent use.
+// Source is where the pages and the API read releases from. It is safe for concurrent use.
 type Source interface {
-	// Releases returns every release, by namespace and name, or an error that
-	// says what is pending before they are known.
+	// Releases returns every release, by namespace and name, or an error that says what is pending before they
+	// are known.
 	Releases() ([]*release.Release, error)
-	// Release returns what is known of one release, or the same error. It may
-	// read a payload, and then takes as long as that does.
+	// Release returns what is known of one release, or the same error. It may read a payload, and then takes as
+	// long as that does.
 	Release(context.Context, release.Key) (release.Detail, error)
 	// Problems returns what keeps them from being complete and current.
 	Problems() []release.Problem
@@ -49,8 +48,7 @@ func newPages(cfg Config) (*pages, error) {
 
 // frame is what is around every page.
 type frame struct {
-	// Root is the relative URL of the status page, so that the pages work
-	// behind any prefix.
+	// Root is the relative URL of the status page, so that the pages work behind any prefix.
 	Root    string
 	Version string
 	PProf   bool
@@ -112,8 +110,7 @@ func (p *pages) render(w http.ResponseWriter, status int, name string, view any)
 	_, _ = w.Write(page.Bytes()) // it fails if the client has gone away
 }
 
-// asset serves a file of assets/. Browsers ask each time whether their
-// copy is current.
+// asset serves a file of assets/. Browsers ask each time whether their copy is current.
 func asset(w http.ResponseWriter, req *http.Request) {
 	name := req.PathValue("name")
 	content, err := files.ReadFile("assets/" + name)
@@ -127,14 +124,12 @@ func asset(w http.ResponseWriter, req *http.Request) {
 	http.ServeContent(w, req, name, time.Time{}, bytes.NewReader(content))
 }
 
-// contentSecurityPolicy allows what the pages have: nothing inline, and nothing
-// from other hosts.
+// contentSecurityPolicy allows what the pages have: nothing inline, and nothing from other hosts.
 const contentSecurityPolicy = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; " +
 	"form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 
-// withSecurityHeaders adds the headers that every page and API response has.
-// Browsers and proxies must not store them: they are about other people's
-// releases. The assets are not, and set a header of their own.
+// withSecurityHeaders adds the headers that every page and API response has. Browsers and proxies must not
+// store them: they are about other people's releases. The assets are not, and set a header of their own.
 func withSecurityHeaders(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		h := w.Header()

@@ -28,8 +28,8 @@ func (c *counter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// BenchmarkPages times what a reader of many releases asks for, at the server.
-// The bytes that an answer allocates are more than it ever holds at once.
+// BenchmarkPages times what a reader of many releases asks for, at the server. The bytes that an answer
+// allocates are more than it ever holds at once.
 func BenchmarkPages(b *testing.B) {
 	handler := routes(b, &fake{releases: sorted(fleet.Of(many))})
 	for name, path := range map[string]string{

@@ -101,8 +101,7 @@ func TestOverviewComesInPages(t *testing.T) {
 	}
 }
 
-// heapWatcher is a response writer that looks now and then at how much is
-// held while an answer is written.
+// heapWatcher is a response writer that looks now and then at how much is held while an answer is written.
 type heapWatcher struct {
 	counter
 	writes int
@@ -174,8 +173,8 @@ func TestPagesSayWhatIsWrong(t *testing.T) {
 	}
 }
 
-// TestNothingIsTakenForMarkup puts markup wherever somebody else's text is
-// shown. No page may have an element or an attribute of it.
+// TestNothingIsTakenForMarkup puts markup wherever somebody else's text is shown. No page may have an element
+// or an attribute of it.
 func TestNothingIsTakenForMarkup(t *testing.T) {
 	const evil = `"'><script>alert(1)</script><img src=x onerror=alert(2)>`
 	r := known("shop", "cart", release.Failed, evil, evil)

@@ -14,15 +14,14 @@ import (
 )
 
 const (
-	// maxQuery bounds the query of a URL, in bytes: pages repeat it in their links,
-	// and each release is compared with it.
+	// maxQuery bounds the query of a URL, in bytes: pages repeat it in their links, and each release is
+	// compared with it.
 	maxQuery = 4 << 10
 	// maxWords is how many words are searched for.
 	maxWords = 16
 )
 
-// parameters reads the parameters of a request. Only those that are lists may be
-// repeated.
+// parameters reads the parameters of a request. Only those that are lists may be repeated.
 func parameters(req *http.Request) (url.Values, error) {
 	if len(req.URL.RawQuery) > maxQuery {
 		return nil, fmt.Errorf("the query is longer than %d bytes", maxQuery)
@@ -47,8 +46,7 @@ type query struct {
 	words      []string // in lower case; each has to be found somewhere
 }
 
-// parseQuery reads the parameters that pages and API share. A list is given
-// by repetition, by commas, or both.
+// parseQuery reads the parameters that pages and API share. A list is given by repetition, by commas, or both.
 func parseQuery(v url.Values) (query, error) {
 	q := query{namespaces: split(v["namespace"]), chart: v.Get("chart")}
 	for _, s := range split(v["status"]) {
@@ -132,8 +130,8 @@ type order struct {
 	reverse bool
 }
 
-// parseSort reads the name of a column, with a minus in front for the reverse
-// order. The default is what needs attention first.
+// parseSort reads the name of a column, with a minus in front for the reverse order. The default is what needs
+// attention first.
 func parseSort(s string) (order, error) {
 	key, reverse := strings.CutPrefix(cmp.Or(s, "status"), "-")
 	for _, c := range columns() {
@@ -177,8 +175,8 @@ func payload(r *release.Release) release.Payload {
 	return *r.Payload
 }
 
-// compareVersions compares semantic versions, so that 1.9.0 comes before 1.10.0, and
-// other texts by their characters.
+// compareVersions compares semantic versions, so that 1.9.0 comes before 1.10.0, and other texts by their
+// characters.
 func compareVersions(a, b string) int {
 	return cmp.Or(semver.Compare("v"+strings.TrimPrefix(a, "v"), "v"+strings.TrimPrefix(b, "v")), cmp.Compare(a, b))
 }

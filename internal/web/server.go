@@ -1,5 +1,5 @@
-// Package web serves the exporter over HTTP: scrapes, the status page and the
-// same as JSON, probes and profiles.
+// Package web serves the exporter over HTTP: scrapes, the status page and the same as JSON, probes and
+// profiles.
 package web
 
 import (
@@ -24,11 +24,10 @@ import (
 const (
 	headerTimeout = 10 * time.Second
 	idleTimeout   = 2 * time.Minute
-	// writeTimeout is how long a client may take to read its response; one that
-	// stalls would otherwise hold its snapshot of a scrape forever.
+	// writeTimeout is how long a client may take to read its response; one that stalls would otherwise hold its
+	// snapshot of a scrape forever.
 	writeTimeout = time.Minute
-	// drainTimeout bounds how long requests in flight may take to finish after
-	// the server is told to stop.
+	// drainTimeout bounds how long requests in flight may take to finish after the server is told to stop.
 	drainTimeout = 10 * time.Second
 )
 
@@ -58,8 +57,8 @@ type Server struct {
 	listeners []net.Listener
 }
 
-// Listen opens the addresses, so that a busy port is an error before anything
-// starts. It fails if the config file is invalid, too.
+// Listen opens the addresses, so that a busy port is an error before anything starts. It fails if the config
+// file is invalid, too.
 func Listen(cfg Config) (*Server, error) {
 	if file := *cfg.Listen.WebConfigFile; file != "" {
 		if err := toolkit.Validate(file); err != nil {
@@ -114,8 +113,8 @@ func listenAt(address string) (net.Listener, error) {
 	return vsock.Listen(uint32(port), nil)
 }
 
-// Run serves until the context ends, then lets requests in flight
-// finish. If an address fails, it stops all of them. It is called once.
+// Run serves until the context ends, then lets requests in flight finish. If an address fails, it stops all of
+// them. It is called once.
 func (s *Server) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -134,8 +133,8 @@ func (s *Server) Run(ctx context.Context) error {
 	return nil
 }
 
-// serve serves one address. The toolkit sets up TLS and basic auth in the
-// http.Server while it serves, so that each address needs its own.
+// serve serves one address. The toolkit sets up TLS and basic auth in the http.Server while it serves, so that
+// each address needs its own.
 func (s *Server) serve(ctx context.Context, l net.Listener) error {
 	server := &http.Server{
 		Handler:           s.handler,
