@@ -34,8 +34,8 @@ func TestDocsAreCurrent(t *testing.T) {
 			t.Fatal(err)
 		}
 		begin, end := fmt.Sprintf("<!-- begin generated %s -->\n", tc.part), fmt.Sprintf("<!-- end generated %s -->", tc.part)
-		before, rest, found := strings.Cut(string(text), begin)
-		got, after, closed := strings.Cut(rest, end)
+		before, tail, found := strings.Cut(string(text), begin)
+		got, after, closed := strings.Cut(tail, end)
 		if !found || !closed {
 			t.Errorf("%s has no markers for %q", tc.file, tc.part)
 			continue

@@ -23,12 +23,12 @@ func TestHeadEqualsWholeUnmarshal(t *testing.T) {
 	d := &decode.Decoder{}
 	for seed := range uint64(20) {
 		g := generate(seed)
-		payload := stored(t, g.release(1000+g.IntN(50_000), g.IntN(5000)))
-		document, ok := opened(payload)
+		text := stored(t, g.release(1000+g.IntN(50_000), g.IntN(5000)))
+		document, ok := opened(text)
 		if !ok {
 			t.Fatal("payload does not open")
 		}
-		head, err := d.Head(bytes.NewReader(payload))
+		head, err := d.Head(bytes.NewReader(text))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -37,7 +37,7 @@ func TestHeadEqualsWholeUnmarshal(t *testing.T) {
 }
 
 func TestReaderErrorComesBack(t *testing.T) {
-	payload := stored(t, generate(1).release(10_000, 20_000))
+	text := stored(t, generate(1).release(10_000, 20_000))
 	failure := fmt.Errorf("get the payload: %w", context.DeadlineExceeded)
 	tests := map[string]struct {
 		read int
@@ -55,7 +55,7 @@ func TestReaderErrorComesBack(t *testing.T) {
 	d := &decode.Decoder{}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			r := io.MultiReader(bytes.NewReader(payload[:test.read]), iotest.ErrReader(test.err))
+			r := io.MultiReader(bytes.NewReader(text[:test.read]), iotest.ErrReader(test.err))
 			head, err := d.Head(r)
 			if !errors.Is(err, test.err) {
 				t.Errorf("got error %v, want %v", err, test.err)
@@ -71,8 +71,8 @@ func TestReaderErrorComesBack(t *testing.T) {
 }
 
 func TestReaderErrorBehindTheHeadIsNotMet(t *testing.T) {
-	payload := stored(t, generate(1).release(40_000, 0))
-	r := io.MultiReader(bytes.NewReader(payload[:3500]), iotest.ErrReader(errors.New("reset")))
+	text := stored(t, generate(1).release(40_000, 0))
+	r := io.MultiReader(bytes.NewReader(text[:3500]), iotest.ErrReader(errors.New("reset")))
 	if _, err := new(decode.Decoder).Head(r); err != nil {
 		t.Errorf("got error %v", err)
 	}
@@ -158,11 +158,11 @@ func TestAllocatesLittle(t *testing.T) {
 		"a head that is far behind":   {generate(2).release(50_000, 90_000), 512 << 10},
 	} {
 		t.Run(name, func(t *testing.T) {
-			payload := stored(t, test.release)
+			text := stored(t, test.release)
 			const runs = 100
 			got := allocated(func() {
 				for range runs {
-					if _, err := d.Head(bytes.NewReader(payload)); err != nil {
+					if _, err := d.Head(bytes.NewReader(text)); err != nil {
 						t.Fatal(err)
 					}
 				}

@@ -113,8 +113,8 @@ func agrees(t *testing.T, document []byte, head release.Head, err error) {
 }
 
 // opened is the document of a payload that is intact.
-func opened(payload []byte) ([]byte, bool) {
-	b, err := base64.StdEncoding.DecodeString(string(payload))
+func opened(text []byte) ([]byte, bool) {
+	b, err := base64.StdEncoding.DecodeString(string(text))
 	if err != nil {
 		return nil, false
 	}

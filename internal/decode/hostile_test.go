@@ -19,13 +19,13 @@ func TestHostilePayloads(t *testing.T) {
 		payload io.Reader
 		reason  decode.Reason
 	}{
-		"a gzip bomb in a string that is skipped":   {bomb(t, `{"manifest":"`, "a"), "limit"},
-		"a gzip bomb in a string that is kept":      {bomb(t, `{"info":{"description":"`, "a"), "limit"},
-		"a gzip bomb in a member's name":            {bomb(t, `{"`, "a"), "limit"},
-		"a gzip bomb in a number":                   {bomb(t, `{"version":`, "1"), "limit"},
-		"a gzip bomb of white space":                {bomb(t, `{`, " "), "limit"},
-		"a gzip bomb of arrays":                     {bomb(t, `{"config":`, "["), "limit"},
-		"a gzip bomb of elements":                   {bomb(t, `{"config":[0`, ",0"), "limit"},
+		"a gzip bomb in a string that is skipped":   {bomb(`{"manifest":"`, "a"), "limit"},
+		"a gzip bomb in a string that is kept":      {bomb(`{"info":{"description":"`, "a"), "limit"},
+		"a gzip bomb in a member's name":            {bomb(`{"`, "a"), "limit"},
+		"a gzip bomb in a number":                   {bomb(`{"version":`, "1"), "limit"},
+		"a gzip bomb of white space":                {bomb(`{`, " "), "limit"},
+		"a gzip bomb of arrays":                     {bomb(`{"config":`, "["), "limit"},
+		"a gzip bomb of elements":                   {bomb(`{"config":[0`, ",0"), "limit"},
 		"a mebibyte of random bytes":                {bytes.NewReader(noise), "base64"},
 		"a mebibyte of random bytes, in base64":     {bytes.NewReader(payload.Base64(noise)), "json"},
 		"a mebibyte of zeros":                       {bytes.NewReader(make([]byte, 1<<20)), "base64"},
@@ -48,7 +48,7 @@ func TestHostilePayloads(t *testing.T) {
 }
 
 // bomb is a small payload of a document of 40 MiB, in many gzip members so that making it takes little time.
-func bomb(tb testing.TB, start, more string) io.Reader {
+func bomb(start, more string) io.Reader {
 	const member = 1 << 20
 	charge := payload.Gzip([]byte(strings.Repeat(more, member/len(more))))
 	return bytes.NewReader(payload.Base64(append(payload.Gzip([]byte(start)), bytes.Repeat(charge, 40)...)))

@@ -83,24 +83,7 @@ func fixedFamilies(allStatuses bool) []Family {
 			Name: "helm_release_deployed_revision", Note: "Absent if no revision is deployed.",
 			Help: "Newest revision whose status is deployed; absent if there is none.",
 		}, func(r *release.Release) (float64, bool) { return float64(r.Deployed), r.Deployed > 0 }),
-		{
-			Name: "helm_release_info", Payload: true, Note: "Absent until the payload of the newest revision is decoded.",
-			Help:   "Information about helm release",
-			Labels: []string{"app_version", "chart", "chart_version", "name", "namespace", "revision"},
-			append: func(b []byte, r *release.Release) []byte {
-				chart, ok := r.Chart()
-				if !ok {
-					return b
-				}
-				return appendSeries(b, "helm_release_info", 1, "app_version", chart.AppVersion, "chart", chart.Name, "chart_version", chart.Version,
-					"name", r.Name, "namespace", r.Namespace, "revision", strconv.Itoa(r.Newest.Number))
-			},
-			same: func(a, b *release.Release) bool {
-				chart, ok := a.Chart()
-				other, also := b.Chart()
-				return chart == other && ok == also && a.Newest.Number == b.Newest.Number
-			},
-		},
+		infoFamily(),
 		gauge(Family{
 			Name: "helm_release_modified_timestamp_seconds", Note: "Absent if the record has no managed fields.",
 			Help: "Unix time of the last write to the record of the newest revision, by anyone.",
@@ -130,6 +113,27 @@ func fixedFamilies(allStatuses bool) []Family {
 			head, _ := r.Head()
 			return float64(head.LastDeployed.Unix()), !head.LastDeployed.IsZero()
 		}),
+	}
+}
+
+func infoFamily() Family {
+	return Family{
+		Name: "helm_release_info", Payload: true, Note: "Absent until the payload of the newest revision is decoded.",
+		Help:   "Information about helm release",
+		Labels: []string{"app_version", "chart", "chart_version", "name", "namespace", "revision"},
+		append: func(b []byte, r *release.Release) []byte {
+			chart, ok := r.Chart()
+			if !ok {
+				return b
+			}
+			return appendSeries(b, "helm_release_info", 1, "app_version", chart.AppVersion, "chart", chart.Name, "chart_version", chart.Version,
+				"name", r.Name, "namespace", r.Namespace, "revision", strconv.Itoa(r.Newest.Number))
+		},
+		same: func(a, b *release.Release) bool {
+			chart, ok := a.Chart()
+			other, also := b.Chart()
+			return chart == other && ok == also && a.Newest.Number == b.Newest.Number
+		},
 	}
 }
 

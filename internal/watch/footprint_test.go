@@ -117,8 +117,8 @@ func resident(b *testing.B) float64 {
 		b.Skip("no /proc to read the resident memory from")
 	}
 	var kilobytes float64
-	_, rest, _ := strings.Cut(string(status), "VmRSS:")
-	if _, err := fmt.Sscan(rest, &kilobytes); err != nil {
+	_, resident, _ := strings.Cut(string(status), "VmRSS:")
+	if _, err := fmt.Sscan(resident, &kilobytes); err != nil {
 		b.Fatal(err)
 	}
 	return kilobytes / 1024

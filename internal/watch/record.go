@@ -1,6 +1,7 @@
 package watch
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -130,10 +131,9 @@ func parseResourceVersion(s string) uint64 {
 // parseStatus returns Unknown, as Helm does, for a missing label and for a status that Helm does not know. It
 // returns the constant, so that the label's own string is not kept in memory.
 func parseStatus(s string) release.Status {
-	for _, status := range release.Statuses() {
-		if s == string(status) {
-			return status
-		}
+	all := release.Statuses()
+	if i := slices.Index(all, release.Status(s)); i >= 0 {
+		return all[i]
 	}
 	return release.Unknown
 }

@@ -284,9 +284,9 @@ func tell[P, R any](b *browser, command cdp.Command[P, R], params P) {
 	expect.Value(chromedp.Call(limited, command, params))(b.t)
 }
 
-func (b *browser) open(url string) {
+func (b *browser) open(address string) {
 	b.t.Helper()
-	b.do(chromedp.Navigate(url), chromedp.WaitReady(chromedp.CSS("footer")))
+	b.do(chromedp.Navigate(address), chromedp.WaitReady(chromedp.CSS("footer")))
 }
 
 func value[T any](b *browser, expression string) T {

@@ -75,7 +75,7 @@ func TestBadValues(t *testing.T) {
 
 // TestRulesAreOverridden changes some rules of the file and disables one.
 func TestRulesAreOverridden(t *testing.T) {
-	shipped := rules(t, expect.Value(template("helm4", "--set=prometheusRule.enabled=true"))(t))
+	original := rules(t, expect.Value(template("helm4", "--set=prometheusRule.enabled=true"))(t))
 	alert, record, gone := "HelmReleaseFailed", "helm_state_metrics:pending_after_seconds", "HelmReleaseChartDeprecated"
 	inBoth(t, func(t *testing.T, helm string) {
 		got := rules(t, expect.Value(template(helm, "--set=prometheusRule.enabled=true",
@@ -84,14 +84,14 @@ func TestRulesAreOverridden(t *testing.T) {
 			"--set=prometheusRule.overrides."+record+".expr=1800",
 			"--set=prometheusRule.disabled={"+gone+"}"))(t))
 		want := make(map[string]map[string]any)
-		for name, rule := range shipped {
+		for name, rule := range original {
 			want[name] = (&unstructured.Unstructured{Object: rule}).DeepCopy().Object
 		}
 		want[alert]["for"] = "31m"
 		want[alert]["labels"].(map[string]any)["team"] = "shop"
 		want[record]["expr"] = float64(1800)
 		delete(want, gone)
-		if len(want) != len(shipped)-1 {
+		if len(want) != len(original)-1 {
 			t.Fatalf("there is no rule %s to leave out", gone)
 		}
 		expect.Equal(t, "the rules differ", want, got)
