@@ -19,7 +19,7 @@ import (
 
 //go:generate go test -run ^TestDocsAreCurrent$ -update .
 
-var update = flag.Bool("update", false, "write the generated parts of the docs anew")
+var update = flag.Bool("update", false, "rewrite the generated parts of the docs")
 
 // TestDocsAreCurrent compares the generated parts of the docs, which stand between markers, with what the code
 // says. With -update it writes them.

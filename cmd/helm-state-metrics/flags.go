@@ -131,8 +131,13 @@ func (c *config) complete() (err error) {
 	w := &c.watch
 	w.Namespaces, w.DeniedNamespaces, w.ReleaseLabels = split(w.Namespaces), split(w.DeniedNamespaces), split(w.ReleaseLabels)
 	c.metrics.ReleaseLabels = w.ReleaseLabels
-	anchor(c.metrics.Allow)
-	anchor(c.metrics.Deny)
+	for flag, expressions := range map[string][]*regexp.Regexp{"metrics.allowlist": c.metrics.Allow, "metrics.denylist": c.metrics.Deny} {
+		for i, r := range expressions { // anchored, as in Prometheus
+			if expressions[i], err = regexp.Compile("^(?:" + r.String() + ")$"); err != nil {
+				return fmt.Errorf("--%s=%s: %w", flag, r, err)
+			}
+		}
+	}
 	for _, s := range split(c.storages) {
 		w.Storages = append(w.Storages, release.Storage(s))
 		if s != string(release.Secrets) && s != string(release.ConfigMaps) {
@@ -177,11 +182,4 @@ func split(values []string) []string {
 		}
 	}
 	return all
-}
-
-// anchor makes expressions match whole names, as in Prometheus.
-func anchor(expressions []*regexp.Regexp) {
-	for i, r := range expressions {
-		expressions[i] = regexp.MustCompile("^(?:" + r.String() + ")$")
-	}
 }

@@ -47,7 +47,7 @@ func TestBadFlagsAreNamed(t *testing.T) {
 	for _, args := range [][]string{
 		{"--storage=disk"}, {"--storage="}, {"--payload=eager"}, {"--fetch.concurrency=none"}, {"--fetch.concurrency=0"},
 		{"--namespaces=Not_A_Namespace"}, {"--namespaces-denylist=a/b"}, {"--release-labels=a b"},
-		{"--namespaces=a", "--namespaces-denylist=a"}, {"--colour"}, {"--log.level=loud"}, {"--metrics.allowlist=("},
+		{"--namespaces=a", "--namespaces-denylist=a"}, {"--colour"}, {"--log.level=loud"}, {"--metrics.allowlist=("}, {`--metrics.denylist=\Qhelm_release_info`},
 	} {
 		cfg, err := parseFlags(args, nil)
 		if err == nil {

@@ -29,8 +29,8 @@ const (
 	// maxDocument bounds the JSON that is read of a whole payload. A payload is at most 1 MiB, and charts
 	// compress to a fifth.
 	maxDocument = 16 << 20
-	// maxPayload bounds the stored text of a payload, line breaks included.
-	maxPayload = 32 << 20
+	// maxPayload bounds the stored text of a payload, line breaks included. The API server stores about 1 MiB.
+	maxPayload = 4 << 20
 )
 
 // Reason is why a payload has no head. It is an error, and a label value of metrics. It never quotes the
@@ -77,8 +77,7 @@ func (d *Decoder) Head(payload io.Reader) (release.Head, error) {
 		b = newBuffers()
 	}
 	defer d.buffers.Put(b)
-	src := &source{r: payload, left: maxPayload}
-	b.text.Reset(src)
+	b.text.Reset(&limited{r: payload, left: maxPayload})
 	defer b.text.Reset(nil)
 	for _, size := range [...]int{firstPrefix, secondPrefix} {
 		prefix, err := b.text.Peek(size)
@@ -92,35 +91,32 @@ func (d *Decoder) Head(payload io.Reader) (release.Head, error) {
 			return release.Head{}, err
 		}
 	}
+	// The rest is read before it is decoded: a slow reader must not delay others.
+	text, err := io.ReadAll(b.text)
+	if err != nil {
+		return release.Head{}, err
+	}
 	d.whole.Lock()
 	defer d.whole.Unlock()
-	head, err := wholeHead(b.text)
-	switch {
-	case err == nil:
-		return head, nil
-	case src.err != nil:
-		return release.Head{}, src.err
+	head, err := wholeHead(bytes.NewReader(text))
+	if err != nil {
+		return release.Head{}, reasonOf(err)
 	}
-	return release.Head{}, reasonOf(err)
+	return head, nil
 }
 
-// source is the payload's text. It keeps the error of the payload's reader, which must not be taken for one of
-// the payload: a reader may well fail with io.ErrUnexpectedEOF.
-type source struct {
+// limited fails with Limit after so many bytes.
+type limited struct {
 	r    io.Reader
 	left int
-	err  error // other than io.EOF
 }
 
-func (s *source) Read(p []byte) (int, error) {
-	if s.left <= 0 {
+func (l *limited) Read(p []byte) (int, error) {
+	if l.left <= 0 {
 		return 0, Limit
 	}
-	n, err := s.r.Read(p)
-	s.left -= max(n, 1) // a reader that returns nothing for ever ends, too
-	if err != nil && err != io.EOF {
-		s.err = err
-	}
+	n, err := l.r.Read(p)
+	l.left -= max(n, 1) // a reader that returns nothing forever ends, too
 	return n, err
 }
 
@@ -170,10 +166,10 @@ func wholeHead(text io.Reader) (release.Head, error) {
 			return release.Head{}, err
 		}
 	}
-	return readHead(jsontext.NewDecoder(&source{r: document, left: maxDocument}, jsonOptions()...))
+	return readHead(jsontext.NewDecoder(&limited{r: document, left: maxDocument}, jsonOptions()...))
 }
 
-// isGzip tells gzip from plain JSON as Helm does.
+// isGzip distinguishes gzip from plain JSON as Helm does.
 func isGzip(start []byte) bool {
 	return len(start) > 3 && start[0] == 0x1f && start[1] == 0x8b && start[2] == 0x08
 }

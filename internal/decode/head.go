@@ -45,9 +45,9 @@ func readHead(d *jsontext.Decoder) (release.Head, error) {
 			"info": once(func(d *jsontext.Decoder) error {
 				info = true
 				return complete(fields{
-					"first_deployed": text(&h.FirstDeployed, parseTime),
-					"last_deployed":  text(&h.LastDeployed, parseTime),
-					"description":    text(&h.Description, shorten),
+					"first_deployed": stringInto(&h.FirstDeployed, parseTime),
+					"last_deployed":  stringInto(&h.LastDeployed, parseTime),
+					"description":    stringInto(&h.Description, shorten),
 				}.read(d))
 			}),
 			"chart": once(func(d *jsontext.Decoder) error {
@@ -71,9 +71,9 @@ func readHead(d *jsontext.Decoder) (release.Head, error) {
 
 func readMetadata(d *jsontext.Decoder, c *release.Chart) error {
 	return fields{
-		"name":       text(&c.Name, refuseLong),
-		"version":    text(&c.Version, refuseLong),
-		"appVersion": text(&c.AppVersion, refuseLong),
+		"name":       stringInto(&c.Name, refuseLong),
+		"version":    stringInto(&c.Version, refuseLong),
+		"appVersion": stringInto(&c.AppVersion, refuseLong),
 		"deprecated": func(d *jsontext.Decoder) error { return readBool(d, &c.Deprecated) },
 	}.read(d)
 }
@@ -134,8 +134,8 @@ func expect(d *jsontext.Decoder, kind jsontext.Kind) error {
 	return JSON
 }
 
-// text returns what reads a string and parses it; null leaves the value as it is.
-func text[T any](v *T, parse func(string) (T, error)) func(*jsontext.Decoder) error {
+// stringInto returns what reads a string and parses it; null leaves the value as it is.
+func stringInto[T any](v *T, parse func(string) (T, error)) func(*jsontext.Decoder) error {
 	return func(d *jsontext.Decoder) error {
 		if d.PeekKind() == 'n' {
 			return d.SkipValue()

@@ -74,7 +74,7 @@ func shortened(s string) string {
 	return cut + "…"
 }
 
-// ambiguous tells whether a document repeats a name within an object, or has one that encoding/json takes for a
+// ambiguous reports whether a document repeats a name within an object, or has one that encoding/json takes for a
 // field of the head though it is spelled otherwise.
 func ambiguous(document []byte) bool {
 	fields := []string{

@@ -98,12 +98,12 @@ type renderer struct {
 	headers []segment // by family; immutable
 
 	// mu is held while segments are made, so that scrapes at the same time share them.
-	mu       sync.Mutex
-	segments [][]segment // guarded by mu; by block, then by family
-	deflater *deflater   // guarded by mu
-	text     []byte      // guarded by mu
-	change   uint64      // guarded by mu; the last change in segments
-	last     *exposition // guarded by mu; nil before the first scrape
+	mu         sync.Mutex
+	segments   [][]segment // guarded by mu; by block, then by family
+	deflater   *deflater   // guarded by mu
+	text       []byte      // guarded by mu
+	generation uint64      // guarded by mu; that of the store when segments were made
+	last       exposition  // guarded by mu; nil before the first scrape
 }
 
 func newRenderer(store *Store) *renderer {
@@ -116,14 +116,14 @@ func newRenderer(store *Store) *renderer {
 
 // render returns the releases as they are now, and false until the initial lists have been delivered. It
 // renders only what changed since the last call.
-func (r *renderer) render() (*exposition, bool) {
+func (r *renderer) render() (exposition, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	now, ok := r.store.since(r.change)
+	now, ok := r.store.since(r.generation)
 	if !ok {
 		return nil, false
 	}
-	if r.last != nil && now.change == r.change && now.blocks == len(r.segments) {
+	if r.last != nil && now.generation == r.generation && now.blocks == len(r.segments) {
 		return r.last, true
 	}
 	for len(r.segments) < now.blocks {
@@ -138,7 +138,7 @@ func (r *renderer) render() (*exposition, bool) {
 			}
 		}
 	}
-	r.change = now.change
+	r.generation = now.generation
 	r.last = newExposition(r.headers, r.segments)
 	return r.last, true
 }
@@ -154,18 +154,16 @@ func (r *renderer) segment(f *Family, releases *slots) segment {
 	return r.deflater.segment(r.text)
 }
 
-// exposition is all releases at one moment, as one row of segments by family. It is immutable.
-type exposition struct {
-	families []exposedFamily
-}
+// exposition is all releases at one moment, as a row of segments for each family. It is immutable.
+type exposition []exposedFamily
 
 type exposedFamily struct {
 	deflated [][]byte
 	sum      sum // of the family's whole text
 }
 
-func newExposition(headers []segment, blocks [][]segment) *exposition {
-	e := &exposition{families: make([]exposedFamily, len(headers))}
+func newExposition(headers []segment, blocks [][]segment) exposition {
+	e := make(exposition, len(headers))
 	for i, header := range headers {
 		f := exposedFamily{[][]byte{header.deflated}, header.sum}
 		for _, segments := range blocks {
@@ -174,7 +172,7 @@ func newExposition(headers []segment, blocks [][]segment) *exposition {
 				f.sum = f.sum.then(s.sum)
 			}
 		}
-		e.families[i] = f
+		e[i] = f
 	}
 	return e
 }
@@ -184,18 +182,18 @@ const gzipHeader = "\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 
 // writeGzip writes one gzip member: the chosen families, then the tail. One member, because browsers and some
 // clients stop after the first.
-func (e *exposition) writeGzip(w *bufio.Writer, chosen []int, tail []byte) error {
+func (e exposition) writeGzip(w *bufio.Writer, chosen []int, tail []byte) error {
 	if _, err := w.WriteString(gzipHeader); err != nil {
 		return err
 	}
 	total := sumOf(nil)
 	for _, i := range chosen {
-		for _, deflated := range e.families[i].deflated {
+		for _, deflated := range e[i].deflated {
 			if _, err := w.Write(deflated); err != nil {
 				return err
 			}
 		}
-		total = total.then(e.families[i].sum)
+		total = total.then(e[i].sum)
 	}
 	if err := flate.StatelessDeflate(w, tail, true, nil); err != nil {
 		return err

@@ -28,7 +28,7 @@ import (
 	"github.com/helm-state-metrics/helm-state-metrics/test/fleet"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew")
+var update = flag.Bool("update", false, "rewrite the golden files")
 
 // releases are one of each kind that makes a difference to the lines.
 func releases() []*release.Release {
@@ -116,10 +116,10 @@ func TestScrapeIsGolden(t *testing.T) {
 		accept  string
 		golden  string
 	}{
-		"text":                       {golden: "default.prom"},
-		"text with every option":     {options: every, golden: "every-option.prom"},
-		"OpenMetrics":                {accept: openMetrics, golden: "default.om"},
-		"a wish that is not offered": {accept: "application/json", golden: "default.prom"},
+		"text":                         {golden: "default.prom"},
+		"text with every option":       {options: every, golden: "every-option.prom"},
+		"OpenMetrics":                  {accept: openMetrics, golden: "default.om"},
+		"a format that is not offered": {accept: "application/json", golden: "default.prom"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h, store := handler(t, tc.options, releases())

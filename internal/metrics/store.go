@@ -16,12 +16,12 @@ type Store struct {
 	families []Family
 	pending  bool // whether the payload of a release without one is to be read
 
-	mu     sync.Mutex
-	places map[release.Key]int // guarded by mu; every place below len(places) is taken
-	blocks []*block            // guarded by mu
-	counts counts              // guarded by mu
-	change uint64              // guarded by mu; the number of the last change
-	synced bool                // guarded by mu
+	mu         sync.Mutex
+	places     map[release.Key]int // guarded by mu; every place below len(places) is taken
+	blocks     []*block            // guarded by mu
+	counts     counts              // guarded by mu
+	generation uint64              // guarded by mu; the number of the last change
+	synced     bool                // guarded by mu
 }
 
 // blockSlots is how many releases share their segments. Larger blocks compress better, smaller ones cost less
@@ -36,7 +36,7 @@ type block struct {
 	slots *slots // copied before a write while shared
 	// shared says that a scrape may be reading the slots.
 	shared bool
-	// changed is the number of the last change of each family's lines.
+	// changed is the generation in which the lines of each family changed last.
 	changed []uint64
 }
 
@@ -133,10 +133,10 @@ func (s *Store) put(place int, r *release.Release, changed familySet) {
 	if changed == 0 {
 		return
 	}
-	s.change++
+	s.generation++
 	for i := range b.changed {
 		if changed.has(i) {
-			b.changed[i] = s.change
+			b.changed[i] = s.generation
 		}
 	}
 }
@@ -174,21 +174,21 @@ type changedBlock struct {
 
 // snapshot is what changed after an earlier snapshot.
 type snapshot struct {
-	changed []changedBlock
-	blocks  int    // how many there are
-	change  uint64 // the number of the last change
+	changed    []changedBlock
+	blocks     int // how many there are
+	generation uint64
 }
 
-// since returns what changed after the change with the given number, 0 for all, and false until the initial
+// since returns what changed after the given generation, 0 for all, and false until the initial
 // lists have been delivered.
-func (s *Store) since(change uint64) (snapshot, bool) {
+func (s *Store) since(generation uint64) (snapshot, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := snapshot{blocks: len(s.blocks), change: s.change}
+	now := snapshot{blocks: len(s.blocks), generation: s.generation}
 	for i, b := range s.blocks {
 		var families familySet
 		for j, last := range b.changed {
-			if last > change {
+			if last > generation {
 				families |= 1 << j
 			}
 		}

@@ -19,7 +19,7 @@ type failing struct{ err error }
 
 func (f failing) RoundTrip(*http.Request) (*http.Response, error) { return nil, f.err }
 
-func outcome(rt http.RoundTripper, req *http.Request) error {
+func errorOf(rt http.RoundTripper, req *http.Request) error {
 	resp, err := rt.RoundTrip(req)
 	if err == nil {
 		_ = resp.Body.Close() // it is empty
@@ -39,7 +39,7 @@ func TestNoErrorIsRepeatedByClientGo(t *testing.T) {
 		if bad != nil {
 			t.Fatal(bad)
 		}
-		got := outcome(transport{base: failing{err}}, req)
+		got := errorOf(transport{base: failing{err}}, req)
 		if got == nil {
 			t.Fatalf("%v is no error any more", err)
 		}
@@ -60,7 +60,7 @@ func TestTheEndOfAContextStaysOne(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := outcome(transport{base: failing{context.Canceled}}, req); !errors.Is(err, context.Canceled) {
+	if err := errorOf(transport{base: failing{context.Canceled}}, req); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 }

@@ -58,19 +58,23 @@ func newFetcher(core rest.Interface, metrics *telemetry, log *slog.Logger) *fetc
 	}
 }
 
-// fetch reads the payload of a release's newest revision. It returns nil if there is none, because the record
-// is gone or may not be read; delay is then when to try again, 0 for never. An error means that it may succeed
-// at any time.
-//
-// A failure ends here: it is counted, and logged once.
-func (f *fetcher) fetch(ctx context.Context, key release.Key, rev *release.Revision) (payload *release.Payload, delay time.Duration, err error) {
+// outcome is what came of a read.
+type outcome struct {
+	payload *release.Payload // nil if there is none, because the record is gone or may not be read
+	delay   time.Duration    // when to try again, 0 for never
+	allowed bool             // payloads of this group may be read again
+}
+
+// fetch reads the payload of a release's newest revision. An error means that it may succeed at any time. A
+// failure ends here: it is counted, and logged once.
+func (f *fetcher) fetch(ctx context.Context, key release.Key, rev *release.Revision) (outcome, error) {
 	g := group{rev.Storage, key.Namespace}
 	if delay := f.forbidden.delay(g); delay > 0 {
-		return nil, delay, nil
+		return outcome{delay: delay}, nil
 	}
 	p, err := f.get(ctx, key, rev)
 	if ctx.Err() != nil {
-		return nil, 0, nil
+		return outcome{}, nil
 	}
 	log := f.log.With("namespace", key.Namespace, "release", key.Name, "revision", rev.Number)
 	f.setFailure(key, nil)
@@ -79,21 +83,20 @@ func (f *fetcher) fetch(ctx context.Context, key release.Key, rev *release.Revis
 		if p.Problem != "" {
 			log.Warn("Cannot decode the payload; status and revision are still exposed", "object", rev.Object(key.Name), "reason", p.Problem)
 		}
-		f.forbidden.allow(g)
-		return &p, 0, nil
+		return outcome{payload: &p, allowed: f.forbidden.allow(g)}, nil
 	case isGone(err): // the event that says so is on its way
-		return nil, 0, nil
+		return outcome{allowed: f.forbidden.allow(g)}, nil
 	case apierrors.IsForbidden(err):
 		delay, first := f.forbidden.forbid(g, failed(err))
 		if first {
 			log.Error("Cannot read payloads; status and revision are still exposed; grant the verb get, or run with --payload=never",
 				"verb", "get", "resource", rev.Storage, "err", err)
 		}
-		return nil, delay, nil
+		return outcome{delay: delay}, nil
 	}
 	log.Warn("Cannot read the payload, will retry", "err", err)
 	f.setFailure(key, err)
-	return nil, 0, err
+	return outcome{}, err
 }
 
 // get does the GET and counts it.
@@ -126,6 +129,13 @@ func (f *fetcher) mayReread(key release.Key, version uint64) bool {
 	}
 	f.reread[key] = version
 	return true
+}
+
+// allowReread lets the same version be read again.
+func (f *fetcher) allowReread(key release.Key) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.reread, key)
 }
 
 // forget drops what is remembered of a release whose payload is not wanted.
@@ -186,7 +196,7 @@ type refusal struct {
 }
 
 // delay returns for how long a read has to wait because its group is forbidden. If it is time to try again it
-// returns 0, and all others wait for the outcome.
+// returns 0, and the others of the group wait.
 func (f *forbidden) delay(g group) time.Duration {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -196,7 +206,7 @@ func (f *forbidden) delay(g group) time.Duration {
 	}
 	delay := time.Until(r.next)
 	if delay <= 0 {
-		r.next = time.Now().Add(fetchTimeout)
+		r.next = time.Now().Add(refusedBackoff().Duration)
 	}
 	return max(delay, 0)
 }
@@ -219,11 +229,13 @@ func (f *forbidden) forbid(g group, last *release.Failure) (delay time.Duration,
 	return delay, first
 }
 
-// allow notes that a read succeeded.
-func (f *forbidden) allow(g group) {
+// allow notes that a read was not forbidden. It reports whether the group was forbidden before.
+func (f *forbidden) allow(g group) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	_, known := f.groups[g]
 	delete(f.groups, g)
+	return known
 }
 
 // failure returns the last failure of a group, nil if it is allowed.
@@ -241,7 +253,7 @@ func (f *forbidden) failure(g group) *release.Failure {
 func (f *forbidden) list() []group {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	maps.DeleteFunc(f.groups, func(_ group, r *refusal) bool { return time.Since(r.next) > time.Minute })
+	maps.DeleteFunc(f.groups, func(_ group, r *refusal) bool { return time.Since(r.next) > 2*fetchTimeout })
 	return slices.SortedFunc(maps.Keys(f.groups), func(x, y group) int {
 		return cmp.Or(-cmp.Compare(x.storage, y.storage), cmp.Compare(x.namespace, y.namespace))
 	})

@@ -63,7 +63,7 @@ func tap(c *cluster) *line {
 	return l
 }
 
-// cut keeps what happens from the watcher until it watches anew.
+// cut keeps what happens from the watcher until it watches again.
 func (l *line) cut() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -137,15 +137,15 @@ func TestALabelThatWasEditedMeanwhileMovesItsRecord(t *testing.T) {
 	})
 }
 
-// TestAListIsTakenInWhole looks at everything that the sink is told of a release of which a watch missed many
+// TestAListIsAppliedAsAWhole looks at every value that the sink gets of a release of which a watch missed many
 // revisions.
-func TestAListIsTakenInWhole(t *testing.T) {
+func TestAListIsAppliedAsAWhole(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t)
 		c.write("a", 1, release.Deployed, "a1", "one")
 		l := tap(c)
 		w := c.start()
-		told := w.times()
+		before := w.times()
 		l.cut()
 		for number := 2; number <= 50; number++ {
 			c.write("a", number, release.Superseded, "a"+strings.Repeat("x", number), "many")
@@ -157,7 +157,7 @@ func TestAListIsTakenInWhole(t *testing.T) {
 			t.Errorf("shows %d %q", number, w.chart("a"))
 		}
 		// Once from the list, and once with the payload.
-		if got := w.times() - told; got != 2 {
+		if got := w.times() - before; got != 2 {
 			t.Errorf("%d values of a release that changed once", got)
 		}
 		if c.total() != 2 {

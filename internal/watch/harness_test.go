@@ -169,7 +169,7 @@ func objectName(name string, number int) string {
 	return fmt.Sprintf("sh.helm.release.v1.%s.v%d", name, number)
 }
 
-// watching is a watcher at work, and what it has told.
+// watching is a running watcher, and what its sink received.
 type watching struct {
 	*watch.Watcher
 
@@ -231,7 +231,7 @@ func (w *watching) newest(name string) (int, release.Status) {
 	return 0, ""
 }
 
-// times returns how often the sink was told of a release.
+// times returns how often Set was called.
 func (w *watching) times() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()

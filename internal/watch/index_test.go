@@ -93,7 +93,7 @@ func TestIndex(t *testing.T) {
 			steps: []step{insert(rev(1, release.Deployed)), insert(rev(1, release.Deployed))},
 			want:  shown{Newest: 1, Deployed: 1, Stored: 1, Status: release.Deployed, Storage: release.Secrets},
 		},
-		"deleting the newest revision makes the one below it the newest, with what its payload told": {
+		"deleting the newest revision makes the one below it the newest, with its payload": {
 			steps: []step{
 				insert(rev(1, release.Deployed)), read(rev(1, release.Deployed), chart("a")),
 				insert(rev(2, release.PendingUpgrade)), remove("uid-2"),
@@ -131,7 +131,7 @@ func TestIndex(t *testing.T) {
 			changed: true,
 			want:    shown{Newest: 1, Deployed: 1, Stored: 1, Status: release.Deployed, Storage: release.Secrets},
 		},
-		"a status change keeps what the payload told": {
+		"a status change keeps the payload": {
 			steps: []step{
 				insert(rev(1, release.PendingInstall)), read(rev(1, release.PendingInstall), chart("a")),
 				insert(rev(1, release.Deployed, resourceVersion(2))),

@@ -20,7 +20,7 @@ func TestParseRecord(t *testing.T) {
 		status   release.Status
 		deviates deviation
 	}{
-		"labels are the truth": {
+		"labels come first": {
 			object: "sh.helm.release.v1.a.v1", labels: map[string]string{"name": "my.app", "version": "12", "status": "failed"},
 			want: release.Key{Namespace: "ns", Name: "my.app"}, number: 12, status: release.Failed,
 		},
@@ -29,7 +29,7 @@ func TestParseRecord(t *testing.T) {
 			want: release.Key{Namespace: "ns", Name: "my.v2.app"}, number: 12, status: release.Deployed,
 			deviates: noNameLabel,
 		},
-		"a version that is no number is taken from the object": {
+		"a version that is not a number is taken from the object": {
 			object: "sh.helm.release.v1.a.v3", labels: map[string]string{"name": "a", "version": "latest"},
 			want: release.Key{Namespace: "ns", Name: "a"}, number: 3, status: release.Unknown,
 			deviates: noVersionLabel,
@@ -43,15 +43,15 @@ func TestParseRecord(t *testing.T) {
 			object: "sh.helm.release.v1.a.v1", labels: map[string]string{"name": "a", "version": "1", "status": "fine"},
 			want: release.Key{Namespace: "ns", Name: "a"}, number: 1, status: release.Unknown,
 		},
-		"neither label nor object tells a number": {
+		"neither label nor object has a number": {
 			object: "mine", labels: map[string]string{"name": "a"},
 			deviates: notARecord,
 		},
-		"an object name with nothing between prefix and number tells no release": {
+		"an object name with nothing between prefix and number names no release": {
 			object:   "sh.helm.release.v1..v1",
 			deviates: notARecord,
 		},
-		"a ConfigMap that is not called like a record is none": {
+		"a ConfigMap that is not named like a record is not one": {
 			object: "settings", storage: release.ConfigMaps, labels: map[string]string{"name": "a", "version": "1"},
 			deviates: notARecord,
 		},

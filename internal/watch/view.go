@@ -118,8 +118,11 @@ func (w *Watcher) reread(ctx context.Context, key release.Key) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rereadTimeout)
 		defer cancel()
 		payload, err := w.fetcher.get(ctx, key, rev)
+		if isGone(err) { // the event that says so is on its way
+			return nil, nil
+		}
 		if isUnavailable(err) {
-			w.fetcher.forget(key)
+			w.fetcher.allowReread(key)
 		}
 		if payload.Problem != "" {
 			err = fmt.Errorf("the payload cannot be decoded any more: %s", payload.Problem)

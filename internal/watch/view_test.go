@@ -20,7 +20,7 @@ import (
 	"github.com/helm-state-metrics/helm-state-metrics/internal/watch"
 )
 
-// listed is what Releases tells, in its order.
+// listed is what Releases returns, in its order.
 func (w *watching) listed(t *testing.T) string {
 	t.Helper()
 	all, err := w.Releases()

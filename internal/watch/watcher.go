@@ -183,7 +183,8 @@ func (w *Watcher) setSynced() (queue workqueue.TypedRateLimitingInterface[releas
 	return w.queue, len(w.index)
 }
 
-// Ready returns nil once the initial lists have been delivered and each payload of theirs has been tried once;
+// Ready returns nil once the initial lists have been delivered and each payload of theirs has been tried once, or
+// is known to be forbidden;
 // until then, an error that says what is pending. Once ready, a Watcher stays ready.
 func (w *Watcher) Ready() error {
 	w.mu.Lock()
@@ -326,12 +327,15 @@ func (w *Watcher) readNewest(ctx context.Context, queue workqueue.TypedRateLimit
 		w.fetcher.forget(key)
 		return nil
 	}
-	payload, delay, err := w.fetcher.fetch(ctx, key, rev)
-	if payload != nil {
-		w.setPayload(key, rev, *payload)
+	got, err := w.fetcher.fetch(ctx, key, rev)
+	if got.payload != nil {
+		w.setPayload(key, rev, *got.payload)
 	}
-	if delay > 0 {
-		queue.AddAfter(key, delay)
+	if got.delay > 0 {
+		queue.AddAfter(key, got.delay)
+	}
+	if got.allowed {
+		w.queueUnread(func(r *release.Release) bool { return r.Namespace == key.Namespace && r.Newest.Storage == rev.Storage })
 	}
 	if ctx.Err() == nil {
 		w.mu.Lock()
@@ -339,6 +343,17 @@ func (w *Watcher) readNewest(ctx context.Context, queue workqueue.TypedRateLimit
 		w.mu.Unlock()
 	}
 	return err
+}
+
+// queueUnread queues the releases of a selection whose payload is still to be read.
+func (w *Watcher) queueUnread(selected func(*release.Release) bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for key, e := range w.index {
+		if e.shown.Payload == nil && selected(e.shown) {
+			w.queue.Add(key)
+		}
+	}
 }
 
 // newestIf returns the newest revision of a release if a condition holds for the release, otherwise nil.

@@ -114,7 +114,7 @@ func TestAPIListFilters(t *testing.T) {
 		"text in a version":                      {"?q=1.9", "shop/cart"},
 		"several words, each of which must be":   {"?q=shop+1.10", "shop/front"},
 		"everything at once":                     {"?q=web&namespace=shop&status=deployed&chart=web", "shop/front"},
-		"parameters without a value are no wish": {"?q=&namespace=&status=&chart=&limit=&continue=", "legacy/wiki payments/import payments/my.app shop/cart shop/front"},
+		"parameters without a value are ignored": {"?q=&namespace=&status=&chart=&limit=&continue=", "legacy/wiki payments/import payments/my.app shop/cart shop/front"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := ask(handler, http.MethodGet, "/api/v1/releases"+tc.query)
@@ -264,17 +264,17 @@ func TestAPIRefuses(t *testing.T) {
 		reason, want string
 	}{
 		"a status that Helm does not know": {several(), "GET", "/api/v1/releases?status=broken", 400, "invalid", `unknown status "broken"; known are [deployed `},
-		"a limit that is no number":        {several(), "GET", "/api/v1/releases?limit=ten", 400, "invalid", `limit "ten"`},
+		"a limit that is not a number":     {several(), "GET", "/api/v1/releases?limit=ten", 400, "invalid", `limit "ten"`},
 		"a limit of nothing":               {several(), "GET", "/api/v1/releases?limit=0", 400, "invalid", "limit"},
-		"a continue of somebody else":      {several(), "GET", "/api/v1/releases?continue=%25", 400, "invalid", "continue"},
-		"a parameter that there is not":    {several(), "GET", "/api/v1/releases?name=cart", 400, "invalid", `unknown parameter "name"; known are [namespace status chart q limit continue]`},
-		"a question without end":           {several(), "GET", "/api/v1/releases?q=" + strings.Repeat("x", 5_000), 400, "invalid", "the query is longer than 4096 bytes"},
+		"an invalid continue":              {several(), "GET", "/api/v1/releases?continue=%25", 400, "invalid", "continue"},
+		"an unknown parameter":             {several(), "GET", "/api/v1/releases?name=cart", 400, "invalid", `unknown parameter "name"; known are [namespace status chart q limit continue]`},
+		"a query that is too long":         {several(), "GET", "/api/v1/releases?q=" + strings.Repeat("x", 5_000), 400, "invalid", "the query is longer than 4096 bytes"},
 		"more words than anybody types":    {several(), "GET", "/api/v1/releases?q=" + strings.Repeat("x+", 20), 400, "invalid", "q has more than 16 words"},
 		"half a parameter":                 {several(), "GET", "/api/v1/releases?status=failed;namespace=shop", 400, "invalid", "invalid query"},
-		"an escape that is none":           {several(), "GET", "/api/v1/releases?q=%zz", 400, "invalid", "invalid query"},
+		"an invalid escape":                {several(), "GET", "/api/v1/releases?q=%zz", 400, "invalid", "invalid query"},
 		"two limits":                       {several(), "GET", "/api/v1/releases?limit=1&limit=2", 400, "invalid", `parameter "limit" is given more than once`},
-		"a release that there is not":      {several(), "GET", "/api/v1/releases/shop/nothing", 404, "not_found", "no release shop/nothing: There is no record of it in the secrets of this namespace."},
-		"a path that there is not":         {several(), "GET", "/api/v2/releases", 404, "not_found", "/api/v1/releases"},
+		"an unknown release":               {several(), "GET", "/api/v1/releases/shop/nothing", 404, "not_found", "no release shop/nothing: There is no record of it in the secrets of this namespace."},
+		"an unknown path":                  {several(), "GET", "/api/v2/releases", 404, "not_found", "/api/v1/releases"},
 		"a list before there is one":       {waiting, "GET", "/api/v1/releases", 503, "not_ready", errAwaited.Error()},
 		"a release before there is one":    {waiting, "GET", "/api/v1/releases/shop/cart", 503, "not_ready", errAwaited.Error()},
 		"a change":                         {several(), "DELETE", "/api/v1/releases/shop/cart", 405, "method_not_allowed", "GET"},

@@ -33,16 +33,16 @@ func shown(page string) string {
 func TestOverviewShowsWhatIsAskedFor(t *testing.T) {
 	handler := routes(t, several())
 	for name, tc := range map[string]struct{ query, want string }{
-		"what needs attention first":            {"", "legacy/wiki shop/cart payments/import payments/my.app shop/front"},
-		"by name":                               {"?sort=name", "shop/cart shop/front payments/import payments/my.app legacy/wiki"},
-		"by name, backwards":                    {"?sort=-name", "legacy/wiki payments/my.app payments/import shop/front shop/cart"},
-		"by version, as people count":           {"?sort=version&chart=web", "shop/cart shop/front"},
-		"by version, backwards":                 {"?sort=-version&chart=web", "shop/front shop/cart"},
-		"a namespace and a status":              {"?namespace=shop&status=failed", "shop/cart"},
-		"a text":                                {"?q=ledger", "payments/my.app"},
-		"a page behind the last is the last":    {"?page=7", "legacy/wiki shop/cart payments/import payments/my.app shop/front"},
-		"a page that is no number is the first": {"?page=x", "legacy/wiki shop/cart payments/import payments/my.app shop/front"},
-		"nothing is like that":                  {"?q=nowhere", ""},
+		"what needs attention first":               {"", "legacy/wiki shop/cart payments/import payments/my.app shop/front"},
+		"by name":                                  {"?sort=name", "shop/cart shop/front payments/import payments/my.app legacy/wiki"},
+		"by name, backwards":                       {"?sort=-name", "legacy/wiki payments/my.app payments/import shop/front shop/cart"},
+		"by version, as people count":              {"?sort=version&chart=web", "shop/cart shop/front"},
+		"by version, backwards":                    {"?sort=-version&chart=web", "shop/front shop/cart"},
+		"a namespace and a status":                 {"?namespace=shop&status=failed", "shop/cart"},
+		"a text":                                   {"?q=ledger", "payments/my.app"},
+		"a page behind the last is the last":       {"?page=7", "legacy/wiki shop/cart payments/import payments/my.app shop/front"},
+		"a page that is not a number is the first": {"?page=x", "legacy/wiki shop/cart payments/import payments/my.app shop/front"},
+		"nothing matches":                          {"?q=nowhere", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := ask(handler, http.MethodGet, "/"+tc.query)
@@ -152,16 +152,16 @@ func TestPagesSayWhatIsWrong(t *testing.T) {
 		"no release at all":              {&fake{}, "/", 200, "There are no Helm releases."},
 		"not ready":                      {&fake{awaited: errAwaited}, "/", 503, errAwaited.Error()},
 		"not ready, one release":         {&fake{awaited: errAwaited}, "/releases/a/b", 503, errAwaited.Error()},
-		"a status that there is not":     {f, "/?status=broken", 400, "unknown status &#34;broken&#34;"},
-		"a column that there is not":     {f, "/?sort=size2", 400, "unknown sort column &#34;size2&#34;"},
-		"a release that there is not":    {f, "/releases/shop/nothing", 404, "There is no record of it in the secrets of this namespace."},
+		"an unknown status":              {f, "/?status=broken", 400, "unknown status &#34;broken&#34;"},
+		"an unknown column":              {f, "/?sort=size2", 400, "unknown sort column &#34;size2&#34;"},
+		"an unknown release":             {f, "/releases/shop/nothing", 404, "There is no record of it in the secrets of this namespace."},
 		"a failed release":               {f, "/releases/shop/cart", 200, "The last operation failed. No stored revision is deployed."},
 		"a pending release":              {f, "/releases/payments/import", 200, "its client was stopped"},
 		"a superseded release":           {f, "/releases/legacy/old", 200, "Its newest revision is superseded. No stored revision is deployed."},
 		"an uninstalled release":         {f, "/releases/legacy/kept", 200, "uninstalled with --keep-history"},
 		"a release on its way out":       {f, "/releases/legacy/going", 200, "It is being uninstalled"},
 		"a release of no known status":   {f, "/releases/legacy/odd", 200, "Its status label is missing, or is not a status of Helm."},
-		"a question that is none":        {f, "/?status=failed;namespace=shop", 400, "invalid query"},
+		"an invalid query":               {f, "/?status=failed;namespace=shop", 400, "invalid query"},
 		"an unreadable release":          {f, "/releases/legacy/wiki", 200, "cannot be decoded (gzip)"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -220,7 +220,7 @@ func TestAssets(t *testing.T) {
 		}
 	}
 	if got := ask(handler, http.MethodGet, "/assets/none.css"); got.status != http.StatusNotFound {
-		t.Errorf("an asset that there is not: %d", got.status)
+		t.Errorf("an unknown asset: %d", got.status)
 	}
 }
 

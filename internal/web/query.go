@@ -87,9 +87,10 @@ func (q *query) matches(r *release.Release) bool {
 	if q.chart != "" && q.chart != chart.Name {
 		return false
 	}
-	// A word has no line feed, so that it cannot match across two of them.
-	text := strings.ToLower(strings.Join([]string{r.Name, r.Namespace, chart.Name, chart.Version, chart.AppVersion}, "\n"))
-	return !slices.ContainsFunc(q.words, func(word string) bool { return !strings.Contains(text, word) })
+	fields := []string{r.Name, r.Namespace, chart.Name, chart.Version, chart.AppVersion}
+	return !slices.ContainsFunc(q.words, func(word string) bool {
+		return !slices.ContainsFunc(fields, func(s string) bool { return strings.Contains(strings.ToLower(s), word) })
+	})
 }
 
 // wants reports whether the status of a release is selected.
@@ -112,9 +113,9 @@ func columns() []column {
 		{"status", "Status", func(a, b *release.Release) int { return urgency(a) - urgency(b) }},
 		{"revision", "Newest", func(a, b *release.Release) int { return a.Newest.Number - b.Newest.Number }},
 		{"deployed", "Deployed", func(a, b *release.Release) int { return a.Deployed - b.Deployed }},
-		{"chart", "Chart", byChart(func(c release.Chart) string { return c.Name })},
-		{"version", "Version", byChart(func(c release.Chart) string { return c.Version })},
-		{"app", "App version", byChart(func(c release.Chart) string { return c.AppVersion })},
+		{"chart", "Chart", byChart(func(c release.Chart) string { return c.Name }, cmp.Compare[string])},
+		{"version", "Version", byChart(func(c release.Chart) string { return c.Version }, compareVersions)},
+		{"app", "App version", byChart(func(c release.Chart) string { return c.AppVersion }, compareVersions)},
 		{"updated", "Updated", func(a, b *release.Release) int {
 			x, _ := a.Head()
 			y, _ := b.Head()
@@ -159,11 +160,11 @@ func urgency(r *release.Release) int {
 	}, r.Newest.Status)
 }
 
-func byChart(of func(release.Chart) string) func(a, b *release.Release) int {
+func byChart(of func(release.Chart) string, compare func(a, b string) int) func(a, b *release.Release) int {
 	return func(a, b *release.Release) int {
 		x, _ := a.Chart()
 		y, _ := b.Chart()
-		return compareVersions(of(x), of(y))
+		return compare(of(x), of(y))
 	}
 }
 

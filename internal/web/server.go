@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -79,10 +80,14 @@ func Listen(cfg Config) (*Server, error) {
 // listen opens what toolkit.ListenAndServe would open, which serves at once.
 func listen(flags *toolkit.FlagConfig) (all []net.Listener, err error) {
 	if flags.WebSystemdSocket != nil && *flags.WebSystemdSocket {
-		if all, err = activation.Listeners(); err == nil && len(all) == 0 {
-			err = errors.New("--web.systemd-socket: systemd has passed no socket")
+		all, err = activation.Listeners() // with nil for what is not a stream
+		if err == nil && (len(all) == 0 || slices.Contains(all, nil)) {
+			err = errors.New("systemd has passed no socket, or one that is not a stream")
 		}
-		return all, err
+		if err != nil {
+			return nil, fmt.Errorf("--web.systemd-socket: %w", err)
+		}
+		return all, nil
 	}
 	for _, address := range *flags.WebListenAddresses {
 		l, err := listenAt(address)

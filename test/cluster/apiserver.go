@@ -61,7 +61,7 @@ func startAPIServer(h *home, etcdURL string, extraFlags []string) (*apiServer, e
 	return s, nil
 }
 
-// completeOptions turns flags into options as the kube-apiserver command itself does, which leaves no room for a
+// completeOptions turns flags into options as the kube-apiserver command itself does, which leaves no way for a
 // listener of one's own.
 func (h *home) completeOptions(ctx context.Context, listener net.Listener, etcdURL string, extraFlags []string) (options.CompletedOptions, error) {
 	none := options.CompletedOptions{}

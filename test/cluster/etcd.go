@@ -21,7 +21,7 @@ func startEtcd(ctx context.Context, h *home) (*embed.Etcd, error) {
 	cfg.ListenPeerUrls, cfg.AdvertisePeerUrls = anyPort, anyPort
 	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
 	cfg.UnsafeNoFsync = true
-	// Room for tens of thousands of Helm payloads, and for requests somewhat above the API server's own limit.
+	// Space for tens of thousands of Helm payloads, and for requests somewhat above the API server's own limit.
 	cfg.QuotaBackendBytes = 8 << 30
 	cfg.MaxRequestBytes = 4 << 20
 	// There is no other member to lose an election to, so it need not wait a second for one.
@@ -48,5 +48,5 @@ func startEtcd(ctx context.Context, h *home) (*embed.Etcd, error) {
 	return nil, err
 }
 
-// etcdURL tells where a started member really listens.
+// etcdURL returns where a started member listens.
 func etcdURL(etcd *embed.Etcd) string { return "http://" + etcd.Clients[0].Addr().String() }

@@ -63,7 +63,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	if *withParent {
 		var cancel context.CancelFunc
-		ctx, cancel = untilOrphaned(ctx)
+		ctx, cancel = untilParentEnds(ctx)
 		defer cancel()
 	}
 
@@ -161,9 +161,9 @@ func (h *home) serve(ctx context.Context, extraFlags []string, stdout io.Writer)
 	}
 }
 
-// untilOrphaned returns a context that is cancelled when the parent process has ended. A test binary that panics or
+// untilParentEnds returns a context that is cancelled when the parent process has ended. A test binary that panics or
 // is killed runs no cleanup, and a forgotten control plane holds some hundred megabytes.
-func untilOrphaned(ctx context.Context) (context.Context, context.CancelFunc) {
+func untilParentEnds(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(ctx)
 	parent := os.Getppid()
 	go func() {

@@ -40,7 +40,7 @@ func TestFormats(t *testing.T) {
 		format           string
 		zipped           bool
 	}{
-		"no wish at all":                      {"", "", textFormat, false},
+		"no Accept header":                    {"", "", textFormat, false},
 		"whatever there is":                   {"*/*", "*", textFormat, true},
 		"a browser":                           {"text/html,application/xhtml+xml,*/*;q=0.8", "gzip, deflate, br, zstd", textFormat, true},
 		"text":                                {"text/plain;version=0.0.4", "identity", textFormat, false},

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -130,6 +131,22 @@ func TestSignals(t *testing.T) {
 		e := startExporter(t, shared.kubeconfig(t, newRelay(t).access()))
 		eventually(t, patience, e.says("connection refused"))
 	})
+}
+
+// TestSystemdSocket passes an open socket to the exporter as systemd does.
+func TestSystemdSocket(t *testing.T) {
+	t.Parallel()
+	listener := expect.Value(net.Listen("tcp", "127.0.0.1:0"))(t)
+	defer listener.Close()
+	socket := expect.Value(listener.(*net.TCPListener).File())(t)
+	defer socket.Close()
+	cmd := exec.Command("sh", "-c", `export LISTEN_PID=$$ LISTEN_FDS=1; exec "$@"`, "sh",
+		process.Path("helm-state-metrics"), "--kubeconfig="+shared.kubeconfig(t, access{}), "--web.systemd-socket")
+	cmd.ExtraFiles = []*os.File{socket}
+	e := runExporter(t, cmd)
+	defer e.stop(t)
+	expect.Equal(t, "the address differs", "http://"+listener.Addr().String(), e.url)
+	eventually(t, patience, e.answers("/livez", http.StatusOK, "ok"))
 }
 
 // TestDeniedNamespaces excludes a namespace from a watch of all.
