@@ -168,8 +168,7 @@ type Chart struct {
 	Deprecated bool
 }
 
-// Status is a revision's status, in Helm's words. It may hold a word that Helm does not know: labels can be
-// edited by hand.
+// Status is a status of Helm. One that Helm does not know is Unknown.
 type Status string
 
 // The statuses of Helm 3 and Helm 4.
