@@ -71,7 +71,7 @@ func start(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		logger.Debug("There is no memory limit", "err", err)
 	}
 	if os.Getenv("GOGC") == "" {
-		// Half of Go's default. It costs 7% of the CPU of a start, and saves a tenth of the memory and more.
+		// Half of Go's default costs 7% of the CPU of a start, and saves a tenth of the memory and more.
 		debug.SetGCPercent(50)
 	}
 	logger.Info("Starting helm-state-metrics", "version", version.Info(), "server", cluster.Host,

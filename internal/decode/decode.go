@@ -18,19 +18,14 @@ import (
 
 const (
 	// The first firstPrefix bytes of the text hold most heads, and the first secondPrefix bytes hold nearly
-	// all; BenchmarkHead compares sizes. A prefix is also faster than a stream: inflate returns what it has at
+	// all; BenchmarkHeads compares sizes. A prefix is also faster than a stream: inflate returns what it has at
 	// the end of its input, and otherwise only when it has 32 KB.
 	firstPrefix  = 3 << 10
 	secondPrefix = 8 << 10
 
-	// maxPrefixDocument bounds the JSON that is read of a prefix, which is 20 to 40 KB in practice but could be
-	// megabytes.
-	maxPrefixDocument = 64 << 10
-	// maxDocument bounds the JSON that is read of a whole payload. A payload is at most 1 MiB, and charts
-	// compress to a fifth.
-	maxDocument = 16 << 20
-	// maxPayload bounds the stored text of a payload, line breaks included. The API server stores about 1 MiB.
-	maxPayload = 4 << 20
+	maxPrefixDocument = 64 << 10 // bytes of JSON that are read of a prefix, usually 20 to 40 KB
+	maxDocument       = 16 << 20 // bytes of JSON that are read of a whole payload; charts compress to a fifth
+	maxPayload        = 4 << 20  // bytes of stored text, with line breaks; the API server stores about 1 MiB
 )
 
 // Reason is why a payload has no head. It is an error, and a label value of metrics. It never quotes the
@@ -74,7 +69,7 @@ type Decoder struct {
 func (d *Decoder) Head(payload io.Reader) (release.Head, error) {
 	b, ok := d.buffers.Get().(*buffers)
 	if !ok {
-		b = newBuffers()
+		b = &buffers{text: bufio.NewReaderSize(nil, secondPrefix), json: jsontext.NewDecoder(strings.NewReader(""))}
 	}
 	defer d.buffers.Put(b)
 	b.text.Reset(&limited{r: payload, left: maxPayload})
@@ -127,10 +122,6 @@ type buffers struct {
 	prefix  bytes.Reader
 	gunzip  gzip.Reader
 	json    *jsontext.Decoder
-}
-
-func newBuffers() *buffers {
-	return &buffers{text: bufio.NewReaderSize(nil, secondPrefix), json: jsontext.NewDecoder(strings.NewReader(""))}
 }
 
 // prefixHead reads the head from the beginning of a payload's text. It fails if the head is not all in it; why

@@ -203,9 +203,10 @@ func otherStatusFamily() Family {
 
 // labelsFamily exposes the records' own labels for the given keys.
 func labelsFamily(keys []string) (Family, error) {
+	invalid := regexp.MustCompile("[^a-zA-Z0-9]")
 	byName := make(map[string]string, len(keys))
 	for _, key := range keys {
-		name := "label_" + strings.Map(toLabelRune, key)
+		name := "label_" + invalid.ReplaceAllString(key, "_")
 		if other, taken := byName[name]; taken && other != key {
 			return Family{}, fmt.Errorf("release labels %q and %q would both become %q; leave one out", other, key, name)
 		}
@@ -230,13 +231,6 @@ func labelsFamily(keys []string) (Family, error) {
 		},
 		same: func(a, b *release.Release) bool { return maps.Equal(a.Newest.Labels, b.Newest.Labels) },
 	}, nil
-}
-
-func toLabelRune(r rune) rune {
-	if 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' {
-		return r
-	}
-	return '_'
 }
 
 // appendHeader adds a family's HELP and TYPE lines. The text format and OpenMetrics agree on them as long as no

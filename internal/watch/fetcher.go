@@ -131,13 +131,6 @@ func (f *fetcher) mayReread(key release.Key, version uint64) bool {
 	return true
 }
 
-// allowReread lets the same version be read again.
-func (f *fetcher) allowReread(key release.Key) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	delete(f.reread, key)
-}
-
 // forget drops what is remembered of a release whose payload is not wanted.
 func (f *fetcher) forget(key release.Key) {
 	f.mu.Lock()
@@ -146,10 +139,13 @@ func (f *fetcher) forget(key release.Key) {
 	delete(f.reread, key)
 }
 
-// setFailure remembers why a payload could not be read; nil forgets it.
+// setFailure remembers why a payload could not be read; nil forgets it. What may pass may be read again.
 func (f *fetcher) setFailure(key release.Key, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if isUnavailable(err) {
+		delete(f.reread, key)
+	}
 	if err == nil {
 		delete(f.failures, key)
 		return

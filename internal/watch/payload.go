@@ -18,10 +18,8 @@ import (
 )
 
 const (
-	// payloadKey is the data key of a record's payload.
-	payloadKey = "release"
-	// reasonNoPayload joins the reasons of package decode: the record has no such key.
-	reasonNoPayload = "no_payload"
+	payloadKey      = "release"    // the data key of a record's payload
+	reasonNoPayload = "no_payload" // joins the reasons of package decode: there is no such key
 )
 
 var (

@@ -86,7 +86,8 @@ func (r *retries) do(ctx context.Context, observe func(error), request func() er
 				_ = r.refusals.Wait(ctx) // it fails with the context
 			}
 		case apierrors.IsTooManyRequests(err):
-			sleep(ctx, max(busy.Step(), suggestedDelay(err)))
+			seconds, _ := apierrors.SuggestsClientDelay(err)
+			sleep(ctx, max(busy.Step(), time.Duration(seconds)*time.Second))
 		case isAway(err): // the next turn pauses
 		case isUnavailable(err):
 			sleep(ctx, away.Step())
@@ -194,10 +195,4 @@ func statusCode(err error) int {
 		return int(status.Status().Code)
 	}
 	return 0
-}
-
-// suggestedDelay returns how long the server asks to wait.
-func suggestedDelay(err error) time.Duration {
-	seconds, _ := apierrors.SuggestsClientDelay(err)
-	return time.Duration(seconds) * time.Second
 }

@@ -88,7 +88,7 @@ func (s *source) run(ctx context.Context) error {
 		if version, err = s.follow(ctx, version); err != nil {
 			return fmt.Errorf("watch %s %s: %w", s.storage, s.where(), err)
 		}
-		if time.Since(began) > followReset {
+		if time.Since(began) > 5*time.Second {
 			backoff = followBackoff()
 		}
 		sleep(ctx, backoff.Step())
@@ -96,13 +96,10 @@ func (s *source) run(ctx context.Context) error {
 	return nil
 }
 
-// followBackoff is the time between two informers. It is reset by an informer that runs for longer than
-// followReset.
+// followBackoff is the time between two informers.
 func followBackoff() wait.Backoff {
 	return wait.Backoff{Duration: 10 * time.Millisecond, Cap: 30 * time.Second, Factor: 3, Jitter: 0.5, Steps: 10}
 }
-
-const followReset = 5 * time.Second
 
 // follow runs one informer until its watch cannot be resumed, or the context ends. It lists no version older
 // than notBefore, and returns the last one seen.

@@ -121,9 +121,6 @@ func (w *Watcher) reread(ctx context.Context, key release.Key) {
 		if isGone(err) { // the event that says so is on its way
 			return nil, nil
 		}
-		if isUnavailable(err) {
-			w.fetcher.allowReread(key)
-		}
 		if payload.Problem != "" {
 			err = fmt.Errorf("the payload cannot be decoded any more: %s", payload.Problem)
 		}

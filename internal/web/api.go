@@ -51,7 +51,7 @@ func (p *pages) apiList(w http.ResponseWriter, req *http.Request) {
 			continue
 		}
 		if written == limit && limit > 0 {
-			_, _ = fmt.Fprintf(out, `],"continue":%q}`+"\n", token(last))
+			_, _ = fmt.Fprintf(out, `],"continue":%q}`+"\n", base64.RawURLEncoding.EncodeToString([]byte(last.String())))
 			return
 		}
 		if written > 0 {
@@ -94,11 +94,6 @@ func parseList(req *http.Request) (q query, after release.Key, limit int, err er
 		after = release.Key{Namespace: namespace, Name: name}
 	}
 	return q, after, limit, nil
-}
-
-// token names the release after which a list continues. It stays valid when releases come and go.
-func token(last release.Key) string {
-	return base64.RawURLEncoding.EncodeToString([]byte(last.String()))
 }
 
 func (p *pages) apiGet(w http.ResponseWriter, req *http.Request) {
