@@ -81,13 +81,13 @@ func families(t *testing.T) []metrics.Family {
 
 func familyReference(t *testing.T) string {
 	var b strings.Builder
-	b.WriteString("| metric | labels | from | meaning |\n|---|---|---|---|\n")
+	b.WriteString("| metric | labels | source | meaning |\n|---|---|---|---|\n")
 	for _, f := range families(t) {
-		from := "metadata"
+		source := "metadata"
 		if f.Payload {
-			from = "payload"
+			source = "payload"
 		}
-		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", f.Name, strings.Join(f.Labels, ", "), from, strings.TrimSpace(f.Help+" "+f.Note))
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", f.Name, strings.Join(f.Labels, ", "), source, strings.TrimSpace(strings.TrimSuffix(f.Help, ".")+". "+f.Note))
 	}
 	return b.String()
 }

@@ -69,7 +69,7 @@ func NeedPayloads(families []Family) bool {
 func fixedFamilies(allStatuses bool) []Family {
 	return []Family{
 		gauge(Family{
-			Name: "helm_release_chart_deprecated", Payload: true, Note: "Absent unless the chart says that it is deprecated.",
+			Name: "helm_release_chart_deprecated", Payload: true,
 			Help: "Whether the chart of the newest revision is marked deprecated; absent if it is not.",
 		}, func(r *release.Release) (float64, bool) {
 			head, _ := r.Head()
@@ -80,7 +80,7 @@ func fixedFamilies(allStatuses bool) []Family {
 			Help: "Unix time at which the record of the newest revision was created: when the operation began.",
 		}, func(r *release.Release) (float64, bool) { return float64(r.Newest.Created), r.Newest.Created != 0 }),
 		gauge(Family{
-			Name: "helm_release_deployed_revision", Note: "Absent if no revision is deployed.",
+			Name: "helm_release_deployed_revision",
 			Help: "Newest revision whose status is deployed; absent if there is none.",
 		}, func(r *release.Release) (float64, bool) { return float64(r.Deployed), r.Deployed > 0 }),
 		infoFamily(),
