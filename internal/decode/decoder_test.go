@@ -147,15 +147,17 @@ func TestRepeatedFields(t *testing.T) {
 	}
 }
 
+// TestAllocatesLittle allows for the race detector, which drops a quarter of what is put into a pool. Buffers of
+// their own would take 60 KB for each payload.
 func TestAllocatesLittle(t *testing.T) {
 	d := &decode.Decoder{}
 	for name, test := range map[string]struct {
 		release *payload.Release
 		most    uint64 // bytes
 	}{
-		"a head in the first prefix":  {generate(2).release(50_000, 0), 2 << 10},
-		"a head in the second prefix": {generate(2).release(50_000, 4000), 2 << 10},
-		"a head that is far behind":   {generate(2).release(50_000, 90_000), 512 << 10},
+		"a head in the first prefix":  {generate(2).release(50_000, 0), 32 << 10},
+		"a head in the second prefix": {generate(2).release(50_000, 4000), 32 << 10},
+		"a head that is far behind":   {generate(2).release(50_000, 90_000), 1 << 20},
 	} {
 		t.Run(name, func(t *testing.T) {
 			text := stored(t, test.release)
