@@ -20,7 +20,7 @@ func (w *Watcher) Releases() ([]*release.Release, error) {
 		defer w.mu.Unlock()
 		return w.sorted, nil
 	}
-	as := w.changes
+	before := w.changes
 	sorted := make([]*release.Release, 0, len(w.index))
 	for _, e := range w.index {
 		sorted = append(sorted, e.shown)
@@ -30,7 +30,7 @@ func (w *Watcher) Releases() ([]*release.Release, error) {
 	slices.SortFunc(sorted, func(a, b *release.Release) int { return a.Compare(b.Key) })
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if as == w.changes {
+	if before == w.changes {
 		w.sorted = sorted
 	}
 	return sorted, nil
