@@ -147,8 +147,8 @@ func TestRepeatedFields(t *testing.T) {
 	}
 }
 
-// TestAllocatesLittle allows for the race detector, which drops a quarter of what is put into a pool. Buffers of
-// their own would take 60 KB for each payload.
+// TestAllocatesLittle allows for the race detector, which drops a quarter of what is put into a pool. Buffers
+// of their own would take 60 KB for each payload.
 func TestAllocatesLittle(t *testing.T) {
 	d := &decode.Decoder{}
 	for name, test := range map[string]struct {

@@ -74,8 +74,8 @@ func shortened(s string) string {
 	return cut + "…"
 }
 
-// ambiguous reports whether a document repeats a name within an object, or has one that encoding/json takes for a
-// field of the head though it is spelled otherwise.
+// ambiguous reports whether a document repeats a name within an object, or has one that encoding/json takes for
+// a field of the head though it is spelled otherwise.
 func ambiguous(document []byte) bool {
 	fields := []string{
 		"info", "chart", "metadata", "first_deployed", "last_deployed", "description",

@@ -179,8 +179,8 @@ type snapshot struct {
 	generation uint64
 }
 
-// since returns what changed after the given generation, 0 for all, and false until the initial
-// lists have been delivered.
+// since returns what changed after the given generation, 0 for all, and false until the initial lists have been
+// delivered.
 func (s *Store) since(generation uint64) (snapshot, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -139,7 +139,8 @@ func (f *fetcher) forget(key release.Key) {
 	delete(f.reread, key)
 }
 
-// setFailure remembers why a payload could not be read; nil forgets it. What may pass may be read again.
+// setFailure remembers why a payload could not be read; nil forgets it. After a failure that passes by itself,
+// the same version may be read again.
 func (f *fetcher) setFailure(key release.Key, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

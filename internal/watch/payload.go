@@ -32,8 +32,8 @@ var (
 // readPayload gets a record and decodes the head of its payload from the stream. A typed client would hold the
 // whole object, which costs 0.2 ms of CPU more for each and 8 MB of memory.
 //
-// A payload that cannot be decoded is not an error but has a Problem. An error means that the payload
-// could not be read: errReplaced if the record of this name has another UID.
+// A payload that cannot be decoded is not an error but has a Problem. An error means that the payload could not
+// be read: errReplaced if the record of this name has another UID.
 func readPayload(ctx context.Context, core rest.Interface, decoder *decode.Decoder, key release.Key, rev *release.Revision) (p release.Payload, decoding time.Duration, err error) {
 	body, err := core.Get().
 		Namespace(key.Namespace).

@@ -183,9 +183,9 @@ func (w *Watcher) setSynced() (queue workqueue.TypedRateLimitingInterface[releas
 	return w.queue, len(w.index)
 }
 
-// Ready returns nil once the initial lists have been delivered and each payload of theirs has been tried once, or
-// is known to be forbidden;
-// until then, an error that says what is pending. Once ready, a Watcher stays ready.
+// Ready returns nil once the initial lists have been delivered and each payload of theirs has been tried once,
+// or is known to be forbidden; until then, an error that says what is pending. Once ready, a Watcher stays
+// ready.
 func (w *Watcher) Ready() error {
 	w.mu.Lock()
 	synced, untried := w.synced, len(w.untried)

@@ -57,26 +57,33 @@ func Member(i, revision int) *release.Release {
 type Baseline struct {
 	registry     *prometheus.Registry
 	info, status *prometheus.GaugeVec
-	plain        map[string]*prometheus.GaugeVec // by family; those with the labels name and namespace alone
-	shown        map[release.Key][]string        // label values of the info series
+	plain        []plainGauge             // those with the labels name and namespace alone
+	shown        map[release.Key][]string // label values of the info series
 }
 
-// plain has the families whose only labels are name and namespace.
-var plain = map[string]func(*release.Release) float64{
-	"helm_release_created_timestamp_seconds":  func(r *release.Release) float64 { return float64(r.Newest.Created) },
-	"helm_release_modified_timestamp_seconds": func(r *release.Release) float64 { return float64(r.Newest.Modified) },
-	"helm_release_deployed_revision":          func(r *release.Release) float64 { return float64(r.Deployed) },
-	"helm_release_payload_bytes":              func(r *release.Release) float64 { return float64(r.Payload.Bytes) },
-	"helm_release_revision":                   func(r *release.Release) float64 { return float64(r.Newest.Number) },
-	"helm_release_stored_revisions":           func(r *release.Release) float64 { return float64(r.Stored) },
-	"helm_release_updated":                    func(r *release.Release) float64 { return float64(r.Payload.Head.LastDeployed.Unix()) },
+type plainGauge struct {
+	vec   *prometheus.GaugeVec
+	value func(*release.Release) float64
+}
+
+// plainFamilies returns the families whose only labels are name and namespace, with the value of a release.
+func plainFamilies() map[string]func(*release.Release) float64 {
+	return map[string]func(*release.Release) float64{
+		"helm_release_created_timestamp_seconds":  func(r *release.Release) float64 { return float64(r.Newest.Created) },
+		"helm_release_modified_timestamp_seconds": func(r *release.Release) float64 { return float64(r.Newest.Modified) },
+		"helm_release_deployed_revision":          func(r *release.Release) float64 { return float64(r.Deployed) },
+		"helm_release_payload_bytes":              func(r *release.Release) float64 { return float64(r.Payload.Bytes) },
+		"helm_release_revision":                   func(r *release.Release) float64 { return float64(r.Newest.Number) },
+		"helm_release_stored_revisions":           func(r *release.Release) float64 { return float64(r.Stored) },
+		"helm_release_updated":                    func(r *release.Release) float64 { return float64(r.Payload.Head.LastDeployed.Unix()) },
+	}
 }
 
 // NewBaseline returns a baseline with helm_release_info, helm_release_status and the given other families.
 func NewBaseline(families ...string) *Baseline {
 	b := &Baseline{
 		registry: prometheus.NewRegistry(),
-		plain:    make(map[string]*prometheus.GaugeVec), shown: make(map[release.Key][]string),
+		shown:    make(map[release.Key][]string),
 	}
 	vec := func(name string, labels ...string) *prometheus.GaugeVec {
 		v := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name, Help: "Help."}, labels)
@@ -85,8 +92,9 @@ func NewBaseline(families ...string) *Baseline {
 	}
 	b.info = vec("helm_release_info", "app_version", "chart", "chart_version", "name", "namespace", "revision")
 	b.status = vec("helm_release_status", "name", "namespace", "status")
+	values := plainFamilies()
 	for _, family := range families {
-		b.plain[family] = vec(family, "name", "namespace")
+		b.plain = append(b.plain, plainGauge{vec(family, "name", "namespace"), values[family]})
 	}
 	return b
 }
@@ -107,8 +115,8 @@ func (b *Baseline) Set(r *release.Release) {
 		}
 		b.status.WithLabelValues(r.Name, r.Namespace, string(s)).Set(value)
 	}
-	for family, vec := range b.plain {
-		vec.WithLabelValues(r.Name, r.Namespace).Set(plain[family](r))
+	for _, g := range b.plain {
+		g.vec.WithLabelValues(r.Name, r.Namespace).Set(g.value(r))
 	}
 }
 
@@ -119,7 +127,7 @@ func (b *Baseline) Handler() http.Handler {
 
 // GaugeVecs returns the handler of a baseline with all families that shows the given releases.
 func GaugeVecs(all []*release.Release) http.Handler {
-	b := NewBaseline(slices.Collect(maps.Keys(plain))...)
+	b := NewBaseline(slices.Collect(maps.Keys(plainFamilies()))...)
 	for _, r := range all {
 		b.Set(r)
 	}
