@@ -1,8 +1,10 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"math"
 	"regexp"
 	"slices"
 	"strconv"
@@ -27,8 +29,12 @@ const (
 	payloadNever = "never"
 )
 
-// maxConcurrency bounds --fetch.concurrency: more GETs at once do not make a start any faster.
-const maxConcurrency = 64
+const (
+	// maxConcurrency bounds --fetch.concurrency: more GETs at once do not make a start any faster.
+	maxConcurrency = 64
+	// maxShards bounds --total-shards: each shard follows the metadata of all releases.
+	maxShards = 1024
+)
 
 // config is what the flags say, for each component.
 type config struct {
@@ -39,9 +45,16 @@ type config struct {
 	web        web.Config
 	log        promslog.Config
 
-	// storages and concurrency are as given; complete puts them into watch.
+	// authFilter says whether /metrics needs a token, for one of audiences.
+	authFilter bool
+	audiences  []string
+
+	// These are as given; complete puts them into watch.
 	storages    []string
 	concurrency string
+	maxReleases string
+	shard       string
+	totalShards string
 }
 
 // parseFlags returns nil without an error if the arguments ask for help or the version, which it has then
@@ -87,9 +100,25 @@ func newApp(cfg *config) *kingpin.Application {
 		PlaceHolder("REGEX").RegexpListVar(&cfg.metrics.Allow)
 	app.Flag("metrics.denylist", "Regular expression, anchored, for the names of the families about releases to leave out; what is left out costs nothing. Repeatable.").
 		PlaceHolder("REGEX").RegexpListVar(&cfg.metrics.Deny)
+	app.Flag("metrics.max-releases-per-namespace", "How many releases of a namespace to expose, those created first; 0 for all. The payloads of the others are not read.").
+		Default("0").StringVar(&cfg.maxReleases)
+	app.Flag("shard", "Which of the shards this exporter is, from 0.").
+		Default("0").StringVar(&cfg.shard)
+	app.Flag("total-shards", "How many exporters share the releases. Each one exposes the releases whose namespace and name have its hash.").
+		Default("1").StringVar(&cfg.totalShards)
 	cfg.web.Listen = kingpinflag.AddFlags(app, ":8080")
-	app.Flag("web.enable-pprof", "Serve profiles under /debug/pprof/.").
+	app.Flag("health.listen-address", "Address of the probes /livez and /readyz, always plain HTTP without authentication.").
+		Default(":8081").StringVar(&cfg.web.Health)
+	app.Flag("pages.listen-address", "Address of the status page and the JSON API. By default only kubectl port-forward reaches them. Empty to serve none.").
+		Default("127.0.0.1:8082").StringVar(&cfg.web.Pages)
+	app.Flag("pages.allowed-hosts", "Name that the Host header of requests to the pages may have, besides localhost and IP addresses. Repeatable, or separated by commas.").
+		PlaceHolder("NAME").StringsVar(&cfg.web.PagesHosts)
+	app.Flag("pages.enable-pprof", "Serve profiles under /debug/pprof/ of the pages' address.").
 		BoolVar(&cfg.web.PProf)
+	app.Flag("auth-filter", "Require a bearer token for /metrics, checked by TokenReview, and the right to get /metrics, or namespaces/metrics of each namespace asked for, checked by SubjectAccessReview.").
+		BoolVar(&cfg.authFilter)
+	app.Flag("auth-token-audiences", "Audience that tokens must be issued for. Repeatable, or separated by commas. Default: that of the API server.").
+		PlaceHolder("NAME").StringsVar(&cfg.audiences)
 	promslogflag.AddFlags(app, &cfg.log)
 	for _, f := range app.Model().Flags {
 		if f.Name != "help" && f.Name != "version" {
@@ -130,6 +159,7 @@ func (n named) IsCumulative() bool {
 func (c *config) complete() (err error) {
 	w := &c.watch
 	w.Namespaces, w.DeniedNamespaces, w.ReleaseLabels = split(w.Namespaces), split(w.DeniedNamespaces), split(w.ReleaseLabels)
+	c.audiences, c.web.PagesHosts = split(c.audiences), split(c.web.PagesHosts)
 	c.metrics.ReleaseLabels = w.ReleaseLabels
 	for flag, expressions := range map[string][]*regexp.Regexp{"metrics.allowlist": c.metrics.Allow, "metrics.denylist": c.metrics.Deny} {
 		for i, r := range expressions { // anchored, as in Prometheus
@@ -147,8 +177,25 @@ func (c *config) complete() (err error) {
 	if len(w.Storages) == 0 {
 		return fmt.Errorf("--storage is empty: must be %s, %s or both", release.Secrets, release.ConfigMaps)
 	}
-	if w.FetchConcurrency, err = strconv.Atoi(c.concurrency); err != nil || w.FetchConcurrency < 1 || w.FetchConcurrency > maxConcurrency {
-		return fmt.Errorf("--fetch.concurrency=%s: must be a number between 1 and %d", c.concurrency, maxConcurrency)
+	for _, n := range []struct {
+		flag, given string
+		to          *int
+		low, high   int
+	}{
+		{"fetch.concurrency", c.concurrency, &w.FetchConcurrency, 1, maxConcurrency},
+		{"metrics.max-releases-per-namespace", c.maxReleases, &w.MaxReleases, 0, math.MaxInt32},
+		{"total-shards", c.totalShards, &w.TotalShards, 1, maxShards},
+		{"shard", c.shard, &w.Shard, 0, maxShards - 1},
+	} {
+		if *n.to, err = strconv.Atoi(n.given); err != nil || *n.to < n.low || *n.to > n.high {
+			return fmt.Errorf("--%s=%s: must be a number between %d and %d", n.flag, n.given, n.low, n.high)
+		}
+	}
+	if w.Shard >= w.TotalShards {
+		return fmt.Errorf("--shard=%d: must be less than --total-shards=%d; shards are numbered from 0", w.Shard, w.TotalShards)
+	}
+	if len(c.audiences) > 0 && !c.authFilter {
+		return errors.New("--auth-token-audiences needs --auth-filter")
 	}
 	if c.payload == payloadNever {
 		w.FetchConcurrency = 0

@@ -111,6 +111,7 @@ func wire(cfg *config, cluster *rest.Config, registry *prometheus.Registry, logg
 	s := cfg.web
 	s.Metrics, s.Ready, s.Releases = metrics.NewHandler(store, registry), watcher.Ready, watcher
 	s.ReadsPayloads, s.Version, s.Logger = w.FetchConcurrency > 0, version.Version, logger
+	s.Shard, s.TotalShards = w.Shard, w.TotalShards
 	server, err := web.Listen(s)
 	return watcher, server, err
 }

@@ -97,6 +97,7 @@ func fixedFamilies(allStatuses bool) []Family {
 			}
 			return float64(r.Payload.Bytes), r.Payload.Bytes > 0
 		}),
+		undecodableFamily(),
 		gauge(Family{
 			Name: "helm_release_revision", Note: "The newest revision, deployed or not.",
 			Help: "Currently deployed helm chart revision",
@@ -134,6 +135,27 @@ func infoFamily() Family {
 			other, also := b.Chart()
 			return chart == other && ok == also && a.Newest.Number == b.Newest.Number
 		},
+	}
+}
+
+func undecodableFamily() Family {
+	reason := func(r *release.Release) string {
+		if r.Payload == nil {
+			return ""
+		}
+		return r.Payload.Problem
+	}
+	return Family{
+		Name: "helm_release_payload_undecodable", Labels: []string{"name", "namespace", "reason"}, Payload: true,
+		Help: "Whether the payload of the newest revision cannot be decoded; absent if it can, or has not been read.",
+		Note: "The reasons are those of `helm_state_metrics_decode_errors_total`.",
+		append: func(b []byte, r *release.Release) []byte {
+			if reason(r) == "" {
+				return b
+			}
+			return appendSeries(b, "helm_release_payload_undecodable", 1, "name", r.Name, "namespace", r.Namespace, "reason", reason(r))
+		},
+		same: func(a, b *release.Release) bool { return reason(a) == reason(b) },
 	}
 }
 

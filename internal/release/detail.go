@@ -30,6 +30,10 @@ type Absence struct {
 	Err error
 	// Storages are where no record was found, for NoRecord.
 	Storages []Storage
+	// Shard is the shard that has it, for OtherShard.
+	Shard int
+	// Limit is how many releases of its namespace are shown, for OverLimit.
+	Limit int
 }
 
 // AbsenceCause is the kind of an Absence.
@@ -40,6 +44,8 @@ const (
 	NoRecord            AbsenceCause = "no record"             // no storage that is watched has a record of it
 	NamespaceNotWatched AbsenceCause = "namespace not watched" // its namespace is not among those to watch
 	NamespaceDenied     AbsenceCause = "namespace denied"      // its namespace is among those to leave out
+	OtherShard          AbsenceCause = "other shard"           // another exporter would show it
+	OverLimit           AbsenceCause = "over limit"            // its namespace has too many releases that were created before it
 	ListFailed          AbsenceCause = "list failed"           // it is unknown: the records could not be listed
 )
 
@@ -50,6 +56,8 @@ type Problem struct {
 	Namespace string // "" means all namespaces
 	// Err is why, for NeverListed and WatchDown.
 	Err error
+	// Dropped is how many releases are not shown, for ReleasesDropped.
+	Dropped int
 }
 
 // ProblemKind is the kind of a Problem.
@@ -60,4 +68,5 @@ const (
 	NeverListed       ProblemKind = "never listed"       // the records have never been listed: releases are missing
 	WatchDown         ProblemKind = "watch down"         // the watch is down: what is shown may be stale
 	PayloadsForbidden ProblemKind = "payloads forbidden" // payloads may not be read: new charts and versions stay unknown
+	ReleasesDropped   ProblemKind = "releases dropped"   // the namespace has more releases than are shown
 )

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
+	"hash/fnv"
 	"strconv"
 	"strings"
 	"time"
@@ -21,6 +22,14 @@ func (k Key) String() string { return k.Namespace + "/" + k.Name }
 // Compare orders keys by namespace, then name.
 func (k Key) Compare(o Key) int {
 	return cmp.Or(strings.Compare(k.Namespace, o.Namespace), strings.Compare(k.Name, o.Name))
+}
+
+// Shard returns which of a number of shards the release belongs to, from 0: FNV-1a of namespace/name, modulo the
+// number. It is the same in all versions.
+func (k Key) Shard(total int) int {
+	hash := fnv.New64a()
+	_, _ = hash.Write([]byte(k.String())) // it never fails
+	return int(hash.Sum64() % uint64(total))
 }
 
 // Storage is the kind of object that Helm keeps records in, as the name of its resource.

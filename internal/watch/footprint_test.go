@@ -60,7 +60,7 @@ func fed(b *testing.B, n int) (*Watcher, cache.Store, http.Handler) {
 		Sink: sink, Registerer: prometheus.NewRegistry(), Logger: slog.New(slog.DiscardHandler),
 	})
 	store := cache.NewStore(cache.DeletionHandlingMetaNamespaceKeyFunc)
-	transform, handler := toRecords(release.Secrets, nil), &handler{source: w.sources[0], live: true}
+	transform, handler := toRecords(release.Secrets, nil, everyRelease), &handler{source: w.sources[0], live: true}
 	for i := range n {
 		obj, err := transform(object(i))
 		if err != nil {

@@ -114,6 +114,15 @@ func (x index) SetPayload(key release.Key, read *release.Revision, p release.Pay
 	return e.refresh(key)
 }
 
+// created returns when the oldest stored revision was created.
+func (e *entry) created() release.Time {
+	oldest := e.revisions[0].Created
+	for _, r := range e.revisions[1:] {
+		oldest = min(oldest, r.Created)
+	}
+	return oldest
+}
+
 // find returns the position of the revision with this UID, -1 if there is none.
 func (e *entry) find(uid release.UID) int {
 	return slices.IndexFunc(e.revisions, func(r revision) bool { return r.UID == uid })

@@ -28,6 +28,7 @@ const (
 	noNameLabel    deviation = 1 << iota // the name comes from the object's name
 	noVersionLabel                       // the number does
 	notARecord                           // neither says: the record is skipped
+	otherShard                           // it is another exporter's to expose
 )
 
 // skippedReason is the label value of records that are skipped.
@@ -66,8 +67,8 @@ func (r *record) GetResourceVersion() string {
 	return strconv.FormatUint(r.revision.ResourceVersion, 10)
 }
 
-// usable reports whether there is a record, and it names a release and a revision.
-func (r *record) usable() bool { return r != nil && r.deviation&notARecord == 0 }
+// usable reports whether there is a record, and it names a release of this shard and a revision.
+func (r *record) usable() bool { return r != nil && r.deviation&(notARecord|otherShard) == 0 }
 
 // parseRecord reads an object's metadata. It goes by the labels, since release names may hold dots, and by the
 // object's name only where a label is missing or invalid.
@@ -167,7 +168,7 @@ func pick(labels map[string]string, keys []string) map[string]string {
 }
 
 // toRecords returns a transform that makes a record of each object.
-func toRecords(storage release.Storage, keepLabels []string) cache.TransformFunc {
+func toRecords(storage release.Storage, keepLabels []string, isOurs func(release.Key) bool) cache.TransformFunc {
 	empty := &metav1.ObjectMeta{}
 	return func(in any) (any, error) {
 		obj, ok := in.(*metav1.PartialObjectMetadata)
@@ -176,6 +177,9 @@ func toRecords(storage release.Storage, keepLabels []string) cache.TransformFunc
 		}
 		r := parseRecord(storage, obj, keepLabels)
 		r.ObjectMeta = empty
+		if !isOurs(r.key()) {
+			r.deviation |= otherShard
+		}
 		return r, nil
 	}
 }

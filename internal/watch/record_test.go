@@ -89,7 +89,7 @@ func TestARecordTellsWhatItsObjectDoes(t *testing.T) {
 			{Manager: "Helm", Time: at(300)}, {Manager: "kubectl", Time: at(200)}, {Manager: "other"},
 		},
 	}}
-	transformed, err := toRecords(release.Secrets, []string{"team"})(obj)
+	transformed, err := toRecords(release.Secrets, []string{"team"}, everyRelease)(obj)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,3 +108,5 @@ func TestARecordTellsWhatItsObjectDoes(t *testing.T) {
 		t.Errorf("stored as %s/%s %s %v", stored.GetNamespace(), stored.GetName(), stored.GetResourceVersion(), stored.GetLabels())
 	}
 }
+
+func everyRelease(release.Key) bool { return true }

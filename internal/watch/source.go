@@ -31,6 +31,7 @@ type source struct {
 	client     metadata.Interface
 	selectors  func(*metav1.ListOptions)
 	keepLabels []string
+	isOurs     func(release.Key) bool // others are not kept
 	retries    *retries
 	metrics    *telemetry
 	log        *slog.Logger
@@ -127,7 +128,7 @@ func (s *source) follow(ctx context.Context, notBefore string) (version string, 
 	informer := metadatainformer.NewFilteredMetadataInformer(c, resourceOf(s.storage), s.namespace, 0, nil, s.selectors).Informer()
 	h := &handler{source: s}
 	registration, err := informer.AddEventHandler(h)
-	err = errors.Join(err, informer.SetTransform(toRecords(s.storage, s.keepLabels)),
+	err = errors.Join(err, informer.SetTransform(toRecords(s.storage, s.keepLabels, s.isOurs)),
 		informer.SetWatchErrorHandlerWithContext(func(_ context.Context, _ *cache.Reflector, err error) {
 			s.log.Debug("Reflector starts over", "err", err) // the client has observed what failed
 		}))
@@ -264,7 +265,7 @@ func resourceOf(storage release.Storage) schema.GroupVersionResource {
 
 // report counts a record that deviates from what Helm writes.
 func (s *source) report(r *record) {
-	if r == nil || r.deviation == 0 {
+	if r == nil || r.deviation == 0 || r.deviation&otherShard != 0 {
 		return
 	}
 	for _, label := range r.deviation.names() {

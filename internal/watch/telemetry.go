@@ -2,6 +2,7 @@ package watch
 
 import (
 	"errors"
+	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -18,6 +19,7 @@ type telemetry struct {
 	watchErrors  *prometheus.CounterVec
 	watchUp      *prometheus.GaugeVec
 	lastEvent    *prometheus.GaugeVec
+	dropped      *prometheus.GaugeVec
 	fallbacks    *prometheus.CounterVec
 	skipped      *prometheus.CounterVec
 	fetches      *prometheus.CounterVec
@@ -39,8 +41,14 @@ const (
 	fetchError     = "error"
 )
 
-func newTelemetry(reg prometheus.Registerer, storages []release.Storage) *telemetry {
-	auto := promauto.With(reg)
+func newTelemetry(cfg Config) *telemetry {
+	auto := promauto.With(cfg.Registerer)
+	shards := func(name, help string, value int, labels prometheus.Labels) {
+		auto.NewGauge(prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: labels}).Set(float64(value))
+	}
+	shards("helm_state_metrics_shard_ordinal", "Which of the shards this exporter is, from 0, as the value and as a label.",
+		cfg.Shard, prometheus.Labels{"shard_ordinal": strconv.Itoa(cfg.Shard)})
+	shards("helm_state_metrics_total_shards", "Number of exporters that share the releases.", max(cfg.TotalShards, 1), nil)
 	counters := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return auto.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
 	}
@@ -66,6 +74,10 @@ func newTelemetry(reg prometheus.Registerer, storages []release.Storage) *teleme
 			Name: "helm_state_metrics_watch_last_event_timestamp_seconds",
 			Help: "Unix time at which a watch began or received its last event, by namespace. API servers send a bookmark every minute or two, so a much older time means that what is exposed is stale.",
 		}, []string{"namespace", "storage"}),
+		dropped: auto.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "helm_state_metrics_releases_dropped",
+			Help: "Number of releases of a namespace that are not exposed because of --metrics.max-releases-per-namespace; absent if all are.",
+		}, []string{"namespace"}),
 		fallbacks: seeded("helm_state_metrics_records_mended_total", "Records seen whose label was missing or invalid, so that the object's name was used instead.",
 			"label", (noNameLabel | noVersionLabel).names()...),
 		skipped:      seeded("helm_state_metrics_records_skipped_total", "Records seen that name no release or no revision, and are not exposed.", "reason", skippedReason),
@@ -81,7 +93,7 @@ func newTelemetry(reg prometheus.Registerer, storages []release.Storage) *teleme
 			Help: "Time of decoding the head of a payload, including the wait for what follows its first 4 KB.",
 		}),
 	}
-	for _, storage := range storages {
+	for _, storage := range cfg.Storages {
 		for _, event := range []string{eventAdd, eventUpdate, eventDelete} {
 			t.events.WithLabelValues(string(storage), event)
 		}
@@ -109,6 +121,14 @@ func (t *telemetry) setWatchUp(storage release.Storage, namespace string, up boo
 	}
 	t.watchUp.WithLabelValues(namespace, string(storage)).Set(value)
 	t.lastEvent.WithLabelValues(namespace, string(storage)) // 0 until the first event
+}
+
+func (t *telemetry) setDropped(namespace string, n int) {
+	if n == 0 {
+		t.dropped.DeleteLabelValues(namespace)
+		return
+	}
+	t.dropped.WithLabelValues(namespace).Set(float64(n))
 }
 
 // fetched counts a GET and what came of it.

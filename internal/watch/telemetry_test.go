@@ -13,7 +13,7 @@ import (
 
 func TestTelemetryStartsAtZeroAndIsClean(t *testing.T) {
 	registry := prometheus.NewPedanticRegistry()
-	metrics := newTelemetry(registry, []release.Storage{release.Secrets})
+	metrics := newTelemetry(Config{Registerer: registry, Storages: []release.Storage{release.Secrets}})
 	metrics.fetched(release.Payload{Bytes: 5, Problem: "gzip"}, time.Second, time.Millisecond, nil)
 	want := `
 # HELP helm_state_metrics_decode_errors_total Payloads that could not be decoded.

@@ -3,12 +3,13 @@ package watch
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
 )
 
-// Releases returns every release as it is now, by namespace and name. Before the initial lists have been
+// Releases returns every release that is exposed, as it is now, by namespace and name. Before the initial lists have been
 // delivered it returns an error that names the pending lists. The slice is shared and must not be changed.
 func (w *Watcher) Releases() ([]*release.Release, error) {
 	w.mu.Lock()
@@ -22,8 +23,10 @@ func (w *Watcher) Releases() ([]*release.Release, error) {
 	}
 	before := w.changes
 	sorted := make([]*release.Release, 0, len(w.index))
-	for _, e := range w.index {
-		sorted = append(sorted, e.shown)
+	for key, e := range w.index {
+		if w.limit.exposes(key) {
+			sorted = append(sorted, e.shown)
+		}
 	}
 	w.mu.Unlock()
 	// Without the lock: sorting 100,000 releases takes a tenth of a second.
@@ -47,7 +50,7 @@ func (w *Watcher) Release(ctx context.Context, key release.Key) (release.Detail,
 	}
 	d := release.Detail{Key: key}
 	e := w.index[key]
-	if e == nil {
+	if e == nil || !w.limit.exposes(key) {
 		d.Absence = w.absence(key)
 		return d, nil
 	}
@@ -61,13 +64,17 @@ func (w *Watcher) Release(ctx context.Context, key release.Key) (release.Detail,
 	return d, nil
 }
 
-// absence returns why a release is not shown.
+// absence returns why a release is not shown. It requires mu.
 func (w *Watcher) absence(key release.Key) release.Absence {
 	switch {
 	case len(w.cfg.Namespaces) > 0 && !slices.Contains(w.cfg.Namespaces, key.Namespace):
 		return release.Absence{Cause: release.NamespaceNotWatched}
 	case slices.Contains(w.cfg.DeniedNamespaces, key.Namespace):
 		return release.Absence{Cause: release.NamespaceDenied}
+	case !w.isOurs(key):
+		return release.Absence{Cause: release.OtherShard, Shard: key.Shard(w.cfg.TotalShards)}
+	case w.index[key] != nil:
+		return release.Absence{Cause: release.OverLimit, Limit: w.cfg.MaxReleases}
 	}
 	for _, s := range w.sources {
 		state := s.now()
@@ -79,9 +86,9 @@ func (w *Watcher) absence(key release.Key) release.Absence {
 }
 
 // Problems returns what keeps the releases from being complete and current right now: watches that are down,
-// then payloads that may not be read, by storage and namespace.
+// then payloads that may not be read, by storage and namespace, after the namespaces with too many releases.
 func (w *Watcher) Problems() []release.Problem {
-	var problems []release.Problem
+	problems := w.overLimit()
 	for _, s := range w.sources {
 		state := s.now()
 		if state.failure == nil {
@@ -98,6 +105,22 @@ func (w *Watcher) Problems() []release.Problem {
 	}
 	for _, g := range w.fetcher.forbidden.list() {
 		problems = append(problems, release.Problem{Kind: release.PayloadsForbidden, Storage: g.storage, Namespace: g.namespace})
+	}
+	return problems
+}
+
+// overLimit returns the namespaces with more releases than are exposed.
+func (w *Watcher) overLimit() []release.Problem {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.cfg.MaxReleases == 0 {
+		return nil
+	}
+	var problems []release.Problem
+	for _, namespace := range slices.Sorted(maps.Keys(w.limit.namespaces)) {
+		if n := w.limit.dropped(namespace); n > 0 {
+			problems = append(problems, release.Problem{Kind: release.ReleasesDropped, Namespace: namespace, Dropped: n})
+		}
 	}
 	return problems
 }

@@ -34,6 +34,10 @@ type Config struct {
 	DeniedNamespaces []string
 	// ReleaseLabels are the keys of the records' own labels to keep.
 	ReleaseLabels []string
+	// MaxReleases is how many releases of each namespace go to the sink, those created first; 0 means all.
+	MaxReleases int
+	// Only the releases of this shard, of TotalShards, are kept; TotalShards 0 means 1.
+	Shard, TotalShards int
 	// FetchConcurrency is how many payloads are read at once; 0 means that none is ever read.
 	FetchConcurrency int
 
@@ -58,11 +62,13 @@ type Sink interface {
 type Watcher struct {
 	cfg          Config
 	sources      []*source
-	fetcher      *fetcher      // nil if payloads are never read
+	fetcher      *fetcher // nil if payloads are never read
+	metrics      *telemetry
 	stateChanged chan struct{} // holds a value if the state of a source may have changed
 
 	mu      sync.Mutex
 	index   index                                             // guarded by mu
+	limit   limit                                             // guarded by mu
 	synced  bool                                              // guarded by mu; every initial list has been delivered
 	queue   workqueue.TypedRateLimitingInterface[release.Key] // guarded by mu; nil until synced, or if payloads are never read
 	untried map[release.Key]struct{}                          // guarded by mu; releases of the initial lists whose payload has not been tried
@@ -72,8 +78,11 @@ type Watcher struct {
 
 // New returns a Watcher. It starts nothing.
 func New(cfg Config) *Watcher {
-	w := &Watcher{cfg: cfg, stateChanged: make(chan struct{}, 1), index: make(index), untried: make(map[release.Key]struct{})}
-	metrics := newTelemetry(cfg.Registerer, cfg.Storages)
+	metrics := newTelemetry(cfg)
+	w := &Watcher{
+		cfg: cfg, metrics: metrics, stateChanged: make(chan struct{}, 1),
+		index: make(index), limit: newLimit(cfg.MaxReleases), untried: make(map[release.Key]struct{}),
+	}
 	if cfg.FetchConcurrency > 0 {
 		w.fetcher = newFetcher(cfg.Core, metrics, cfg.Logger)
 	}
@@ -90,6 +99,7 @@ func New(cfg Config) *Watcher {
 				client:     cfg.Metadata,
 				selectors:  selectorsFor(storage, cfg.DeniedNamespaces),
 				keepLabels: cfg.ReleaseLabels,
+				isOurs:     w.isOurs,
 				retries:    retries,
 				metrics:    metrics,
 				log:        cfg.Logger,
@@ -175,7 +185,7 @@ func (w *Watcher) setSynced() (queue workqueue.TypedRateLimitingInterface[releas
 	w.queue = workqueue.NewTypedRateLimitingQueue(
 		workqueue.NewTypedItemExponentialFailureRateLimiter[release.Key](retryMin, retryMax))
 	for key, e := range w.index {
-		if e.shown.Payload == nil {
+		if e.shown.Payload == nil && w.limit.exposes(key) {
 			w.untried[key] = struct{}{}
 			w.queue.Add(key)
 		}
@@ -264,13 +274,29 @@ func (w *Watcher) retain(s *source, changes []change) []release.Key {
 	return w.index.Retain(s.storage, s.namespace, func(key release.Key, uid release.UID) bool { return known[uid] == key })
 }
 
-// publish tells the sink how a release is now, and queues it if its payload is still to be read. It requires
-// mu, which keeps the sink's calls in the order of the changes.
+// isOurs reports whether a release belongs to this shard.
+func (w *Watcher) isOurs(key release.Key) bool {
+	return w.cfg.TotalShards < 2 || key.Shard(w.cfg.TotalShards) == w.cfg.Shard
+}
+
+// publish tells the sink how a release is now, and the one that is exposed or dropped in exchange. It requires mu,
+// which keeps the sink's calls in the order of the changes.
 func (w *Watcher) publish(key release.Key) {
 	w.changes++
 	w.sorted = nil
+	if other := w.limit.set(key, w.index[key]); other != nil {
+		w.expose(*other)
+	}
+	w.expose(key)
+	if w.cfg.MaxReleases > 0 {
+		w.metrics.setDropped(key.Namespace, w.limit.dropped(key.Namespace))
+	}
+}
+
+// expose tells the sink how a release is now, and queues it if its payload is still to be read. It requires mu.
+func (w *Watcher) expose(key release.Key) {
 	r := w.index.Get(key)
-	if r == nil {
+	if r == nil || !w.limit.exposes(key) {
 		w.cfg.Sink.Remove(key)
 		delete(w.untried, key)
 		if w.fetcher != nil {
@@ -350,17 +376,17 @@ func (w *Watcher) queueUnread(selected func(*release.Release) bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for key, e := range w.index {
-		if e.shown.Payload == nil && selected(e.shown) {
+		if e.shown.Payload == nil && w.limit.exposes(key) && selected(e.shown) {
 			w.queue.Add(key)
 		}
 	}
 }
 
-// newestIf returns the newest revision of a release if a condition holds for the release, otherwise nil.
+// newestIf returns the newest revision of a release if it is exposed and a condition holds for it, otherwise nil.
 func (w *Watcher) newestIf(key release.Key, condition func(*release.Release) bool) *release.Revision {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if r := w.index.Get(key); r != nil && condition(r) {
+	if r := w.index.Get(key); r != nil && w.limit.exposes(key) && condition(r) {
 		return r.Newest
 	}
 	return nil

@@ -40,10 +40,15 @@ const maxNamed = 5
 func problemTexts(problems []release.Problem) []string {
 	var texts []string
 	down := 0
+	var dropped []string
 	forbidden := make(map[release.Storage][]string) // namespaces
 	for _, p := range problems {
-		if p.Kind == release.PayloadsForbidden {
+		switch p.Kind {
+		case release.PayloadsForbidden:
 			forbidden[p.Storage] = append(forbidden[p.Storage], p.Namespace)
+			continue
+		case release.ReleasesDropped:
+			dropped = append(dropped, fmt.Sprintf("%s (%d)", p.Namespace, p.Dropped))
 			continue
 		}
 		if down++; down > maxNamed {
@@ -59,15 +64,21 @@ func problemTexts(problems []release.Problem) []string {
 		texts = append(texts, fmt.Sprintf("%d more watches are down", down-maxNamed))
 	}
 	for _, storage := range slices.Sorted(maps.Keys(forbidden)) {
-		names, more := forbidden[storage], ""
-		if len(names) > maxNamed {
-			more = fmt.Sprintf(" and %d more", len(names)-maxNamed)
-			names = names[:maxNamed]
-		}
-		texts = append(texts, fmt.Sprintf("new payloads in %s of %s%s cannot be read, so charts and versions are unknown; grant the verb get",
-			storage, strings.Join(names, ", "), more))
+		texts = append(texts, fmt.Sprintf("new payloads in %s of %s cannot be read, so charts and versions are unknown; grant the verb get",
+			storage, list(forbidden[storage])))
+	}
+	if len(dropped) > 0 {
+		texts = append(texts, fmt.Sprintf("releases beyond --metrics.max-releases-per-namespace are not shown, in namespace %s", list(dropped)))
 	}
 	return texts
+}
+
+// list names the first few of many.
+func list(names []string) string {
+	if len(names) > maxNamed {
+		return fmt.Sprintf("%s and %d more", strings.Join(names[:maxNamed], ", "), len(names)-maxNamed)
+	}
+	return strings.Join(names, ", ")
 }
 
 // absenceText says why a release is not shown.
@@ -77,6 +88,10 @@ func absenceText(a release.Absence) string {
 		return "This namespace is not watched: --namespaces does not name it."
 	case release.NamespaceDenied:
 		return "This namespace is not watched: --namespaces-denylist names it."
+	case release.OtherShard:
+		return fmt.Sprintf("If there is such a release, shard %d has it: see --shard.", a.Shard)
+	case release.OverLimit:
+		return fmt.Sprintf("It is not shown: --metrics.max-releases-per-namespace shows only the %d releases of this namespace that were created first.", a.Limit)
 	case release.ListFailed:
 		return fmt.Sprintf("It is unknown whether there is such a release: %v.", a.Err)
 	}

@@ -2,10 +2,13 @@ package web
 
 import "net"
 
-// Routes are what a server serves.
-var Routes = newHandler
+// Pages are what is served for people.
+var Pages = pagesRoutes
 
-// Addresses returns where the server listens, in the order of the config.
+// IsOpen is how the server decides whether to warn of the address of the pages.
+var IsOpen = isOpen
+
+// Addresses returns where the server listens: for metrics in the order of the config, for probes, and for pages.
 func (s *Server) Addresses() []net.Addr {
 	addresses := make([]net.Addr, len(s.listeners))
 	for i, l := range s.listeners {

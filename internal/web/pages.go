@@ -34,6 +34,7 @@ type pages struct {
 	source  Source
 	reads   bool // whether payloads are read
 	pprof   bool
+	shard   string // empty if there is only one
 	version string
 	html    *template.Template
 }
@@ -43,7 +44,11 @@ func newPages(cfg Config) (*pages, error) {
 	if err != nil {
 		return nil, fmt.Errorf("templates: %w", err)
 	}
-	return &pages{source: cfg.Releases, reads: cfg.ReadsPayloads, pprof: cfg.PProf, version: cfg.Version, html: html}, nil
+	p := &pages{source: cfg.Releases, reads: cfg.ReadsPayloads, pprof: cfg.PProf, version: cfg.Version, html: html}
+	if cfg.TotalShards > 1 {
+		p.shard = fmt.Sprintf("shard %d of %d, numbered from 0", cfg.Shard, cfg.TotalShards)
+	}
+	return p, nil
 }
 
 // frame is what is around every page.
@@ -51,12 +56,13 @@ type frame struct {
 	// Root is the relative URL of the status page, so that the pages work behind any prefix.
 	Root    string
 	Version string
+	Shard   string
 	PProf   bool
 	Now     time.Time
 }
 
 func (p *pages) frame(root string) frame {
-	return frame{Root: root, Version: p.version, PProf: p.pprof, Now: time.Now().UTC().Truncate(time.Second)}
+	return frame{Root: root, Version: p.version, Shard: p.shard, PProf: p.pprof, Now: time.Now().UTC().Truncate(time.Second)}
 }
 
 // rootOfRelease leads from /releases/NAMESPACE/NAME to /.

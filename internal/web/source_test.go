@@ -71,8 +71,8 @@ func routesWithoutPayloads(tb testing.TB, source web.Source) http.Handler {
 
 func routesOf(tb testing.TB, cfg web.Config) http.Handler {
 	tb.Helper()
-	cfg.Version, cfg.Metrics = "1.2.3", http.NotFoundHandler()
-	handler, err := web.Routes(cfg)
+	cfg.Version, cfg.PagesHosts = "1.2.3", []string{"example.com"} // the host of httptest.NewRequest
+	handler, err := web.Pages(cfg)
 	if err != nil {
 		tb.Fatal(err)
 	}

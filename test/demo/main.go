@@ -27,7 +27,7 @@ func main() { process.Main("demo", run) }
 // demo is the state that the steps share.
 type demo struct {
 	dir     string // for everything that is written; removed at the end
-	address string // of the exporter
+	port    int // of the exporter's metrics; the next two are for probes and pages
 	stdout  io.Writer
 	step    int
 }
@@ -41,14 +41,14 @@ const (
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err error) {
 	flags := flag.NewFlagSet("demo", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	port := flags.Int("port", 8080, "port of the exporter on the loopback interface")
-	check := flags.Bool("check", false, "only check that the port is free")
+	port := flags.Int("port", 8080, "first of three ports of the exporter on the loopback interface")
+	check := flags.Bool("check", false, "only check that the ports are free")
 	if err := flags.Parse(args); err != nil {
 		return flag.ErrHelp // Parse has already reported the error.
 	}
-	d := &demo{stdout: stdout, address: fmt.Sprintf("127.0.0.1:%d", *port)}
+	d := &demo{stdout: stdout, port: *port}
 	// The exporter would notice too, but only after minutes may have been spent on everything else.
-	if err := portIsFree(d.address, *port); err != nil || *check {
+	if err := d.portsAreFree(); err != nil || *check {
 		return err
 	}
 	if d.dir, err = os.MkdirTemp("", "helm-state-metrics-demo-"); err != nil {
@@ -90,22 +90,33 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	}
 }
 
-// portIsFree returns an error if the exporter will not be able to listen.
-func portIsFree(address string, port int) error {
-	listener, err := net.Listen("tcp", address)
-	if errors.Is(err, syscall.EADDRINUSE) {
-		return fmt.Errorf("port %d is in use; choose another with: make demo PORT=%d", port, port+1)
+// metrics, health and pages are the addresses of the exporter.
+func (d *demo) metrics() string { return fmt.Sprintf("127.0.0.1:%d", d.port) }
+func (d *demo) health() string  { return fmt.Sprintf("127.0.0.1:%d", d.port+1) }
+func (d *demo) pages() string   { return fmt.Sprintf("127.0.0.1:%d", d.port+2) }
+
+// portsAreFree returns an error if the exporter will not be able to listen.
+func (d *demo) portsAreFree() error {
+	for _, address := range []string{d.metrics(), d.health(), d.pages()} {
+		listener, err := net.Listen("tcp", address)
+		if errors.Is(err, syscall.EADDRINUSE) {
+			return fmt.Errorf("%s is in use; choose three other ports with: make demo PORT=%d", address, d.port+10)
+		}
+		if err != nil {
+			return err
+		}
+		if err := listener.Close(); err != nil {
+			return err
+		}
 	}
-	if err != nil {
-		return err
-	}
-	return listener.Close()
+	return nil
 }
 
 // startExporter returns when the exporter has read every release.
 func (d *demo) startExporter(ctx context.Context) (*process.Process, error) {
-	d.begin("starting helm-state-metrics on %s", d.address)
-	cmd := exec.Command(process.Path("helm-state-metrics"), "--kubeconfig="+d.kubeconfig(), "--web.listen-address="+d.address)
+	d.begin("starting helm-state-metrics")
+	cmd := exec.Command(process.Path("helm-state-metrics"), "--kubeconfig="+d.kubeconfig(),
+		"--web.listen-address="+d.metrics(), "--health.listen-address="+d.health(), "--pages.listen-address="+d.pages())
 	process.Detach(cmd)
 	p, err := process.Start(cmd)
 	if err != nil {
@@ -121,7 +132,7 @@ func (d *demo) startExporter(ctx context.Context) (*process.Process, error) {
 }
 
 func (d *demo) exporterIsReady() error {
-	resp, err := http.Get("http://" + d.address + "/readyz")
+	resp, err := http.Get("http://" + d.health() + "/readyz")
 	if err != nil {
 		return err
 	}
@@ -148,12 +159,12 @@ func (d *demo) printGuide() {
 helm-state-metrics is running. Look at
 
   http://%[1]s/                      the status page, in a browser
-  http://%[1]s/metrics               what Prometheus scrapes
   http://%[1]s/api/v1/releases       the releases as JSON
+  http://%[4]s/metrics               what Prometheus scrapes
 
 or paste into another terminal
 
-  curl -s http://%[1]s/metrics | grep '^helm_release'
+  curl -s http://%[4]s/metrics | grep '^helm_release'
 
 To change something and see it in the next scrape:
 
@@ -163,7 +174,7 @@ To change something and see it in the next scrape:
   unset KUBECONFIG
 
 Ctrl-C ends the demo and removes everything it started.`,
-		d.address, d.kubeconfig(), process.Path("helm4"))
+		d.pages(), d.kubeconfig(), process.Path("helm4"), d.metrics())
 }
 
 // since returns how long ago start was, rounded for people.

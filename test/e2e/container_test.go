@@ -139,7 +139,7 @@ func startContainer(t *testing.T, image string, d *appsv1.Deployment, mounts map
 		args = append(args, "--volume", dir+":"+path+":ro")
 	}
 	args = append(append(args, confinement(spec)...), image)
-	args = append(append(args, spec.Args...), "--web.listen-address=127.0.0.1:0")
+	args = append(append(args, spec.Args...), anyPorts()...)
 	// It is still there if the test fails before the exporter listens.
 	t.Cleanup(func() { _ = exec.Command("docker", "rm", "--force", name).Run() })
 	c := container{runExporter(t, exec.Command("docker", args...)), name}
@@ -187,10 +187,9 @@ func (c container) end(t *testing.T) {
 // probesAnswer makes the requests of the kubelet.
 func probesAnswer(t *testing.T, c container, d *appsv1.Deployment) {
 	t.Helper()
-	scheme, _, _ := strings.Cut(c.url, ":")
 	spec := d.Spec.Template.Spec.Containers[0]
 	for _, probe := range []*corev1.Probe{spec.LivenessProbe, spec.ReadinessProbe} {
-		if !strings.EqualFold(string(probe.HTTPGet.Scheme), scheme) || probe.HTTPGet.Port.StrVal != spec.Ports[0].Name {
+		if probe.HTTPGet.Scheme != corev1.URISchemeHTTP || probe.HTTPGet.Port.StrVal != "health" {
 			t.Errorf("the probe requests something else: %v", probe.HTTPGet)
 		}
 		eventually(t, patience, c.answers(probe.HTTPGet.Path, http.StatusOK))

@@ -23,8 +23,8 @@ import (
 
 type exporter struct {
 	*process.Process
-	url    string // without a slash at its end
-	client *http.Client
+	metrics, health, pages string // URLs, without a slash at their ends
+	client                 *http.Client
 }
 
 // startExporter starts the exporter on a free port and returns when it listens. The exporter is stopped at the end of
@@ -32,13 +32,15 @@ type exporter struct {
 func startExporter(t *testing.T, kubeconfig string, flags ...string) *exporter {
 	t.Helper()
 	e := runExporter(t, exec.Command(process.Path("helm-state-metrics"),
-		append([]string{"--kubeconfig=" + kubeconfig, "--web.listen-address=127.0.0.1:0"}, flags...)...))
+		append(append(anyPorts(), "--kubeconfig="+kubeconfig), flags...)...))
 	t.Cleanup(func() { e.stop(t) })
 	return e
 }
 
-// listening is the line of the log that contains the address.
-var listening = regexp.MustCompile(`msg="Listening on" address=(\S+)`)
+// anyPorts returns the flags for free ports of the loopback interface.
+func anyPorts() []string {
+	return []string{"--web.listen-address=127.0.0.1:0", "--health.listen-address=127.0.0.1:0", "--pages.listen-address=127.0.0.1:0"}
+}
 
 // runExporter runs a command that starts the exporter, and returns when the exporter listens.
 func runExporter(t *testing.T, cmd *exec.Cmd) *exporter {
@@ -46,12 +48,27 @@ func runExporter(t *testing.T, cmd *exec.Cmd) *exporter {
 	p := expect.Value(process.Start(cmd))(t)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	match, err := p.AwaitLine(ctx, listening)
-	if err != nil {
-		p.Kill()
-		t.Fatalf("%v\n%s", err, p.Output())
+	e := &exporter{Process: p, client: &http.Client{Timeout: patience}}
+	for message, url := range map[string]*string{"Listening on": &e.metrics, "Serving probes": &e.health, "Serving pages": &e.pages} {
+		match, err := p.AwaitLine(ctx, regexp.MustCompile(fmt.Sprintf(`msg=%q address=(\S+)`, message)))
+		if err != nil {
+			p.Kill()
+			t.Fatalf("%v\n%s", err, p.Output())
+		}
+		*url = "http://" + match[1]
 	}
-	return &exporter{Process: p, url: "http://" + match[1], client: &http.Client{Timeout: patience}}
+	return e
+}
+
+// url returns the URL of a path: /metrics, a probe, or a page.
+func (e *exporter) url(path string) string {
+	switch page, _, _ := strings.Cut(path, "?"); page {
+	case "/metrics":
+		return e.metrics + path
+	case "/livez", "/readyz":
+		return e.health + path
+	}
+	return e.pages + path
 }
 
 // alive fails the test if the process has ended.
@@ -74,7 +91,7 @@ func (e *exporter) stop(t *testing.T) {
 }
 
 func (e *exporter) get(path string) (status int, body string, err error) {
-	resp, err := e.client.Get(e.url + path)
+	resp, err := e.client.Get(e.url(path))
 	if err != nil {
 		return 0, "", err
 	}

@@ -82,7 +82,7 @@ func linesAbout(text, prefix string) string {
 // ask scrapes with the given headers, checks the headers of the answer, and returns the text.
 func (e *exporter) ask(t *testing.T, accept, encoding, format string, zipped bool) string {
 	t.Helper()
-	req := expect.Value(http.NewRequestWithContext(t.Context(), http.MethodGet, e.url+"/metrics", http.NoBody))(t)
+	req := expect.Value(http.NewRequestWithContext(t.Context(), http.MethodGet, e.metrics+"/metrics", http.NoBody))(t)
 	if accept != "" {
 		req.Header.Set("Accept", accept)
 	}

@@ -8,6 +8,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -71,7 +72,7 @@ func TestWrongUse(t *testing.T) {
 			t.Parallel()
 			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()
-			cmd := exec.CommandContext(ctx, process.Path("helm-state-metrics"), append([]string{"--web.listen-address=127.0.0.1:0"}, test.flags...)...)
+			cmd := exec.CommandContext(ctx, process.Path("helm-state-metrics"), append(anyPorts(), test.flags...)...)
 			cmd.Env = []string{"HOME=" + t.TempDir(), test.env}
 			var stdout, stderr bytes.Buffer
 			cmd.Stdout, cmd.Stderr = &stdout, &stderr
@@ -141,12 +142,13 @@ func TestSystemdSocket(t *testing.T) {
 	socket := expect.Value(listener.(*net.TCPListener).File())(t)
 	defer socket.Close()
 	cmd := exec.Command("sh", "-c", `export LISTEN_PID=$$ LISTEN_FDS=1; exec "$@"`, "sh",
-		process.Path("helm-state-metrics"), "--kubeconfig="+shared.kubeconfig(t, access{}), "--web.systemd-socket")
+		process.Path("helm-state-metrics"), "--kubeconfig="+shared.kubeconfig(t, access{}), "--web.systemd-socket",
+		"--health.listen-address=127.0.0.1:0", "--pages.listen-address=127.0.0.1:0")
 	cmd.ExtraFiles = []*os.File{socket}
 	e := runExporter(t, cmd)
 	defer e.stop(t)
-	expect.Equal(t, "the address differs", "http://"+listener.Addr().String(), e.url)
-	eventually(t, patience, e.answers("/livez", http.StatusOK, "ok"))
+	expect.Equal(t, "the address differs", "http://"+listener.Addr().String(), e.metrics)
+	eventually(t, patience, e.answers("/metrics", http.StatusOK))
 }
 
 // TestDeniedNamespaces excludes a namespace from a watch of all.
@@ -179,17 +181,18 @@ func TestTLSAndBasicAuth(t *testing.T) {
 
 	authorities := x509.NewCertPool()
 	authorities.AppendCertsFromPEM([]byte(certPEM))
-	plain := e.url
-	e.url = strings.Replace(plain, "http:", "https:", 1)
+	plain := e.metrics
+	e.metrics = strings.Replace(plain, "http:", "https:", 1)
 	e.client.Transport = &http.Transport{TLSClientConfig: &tls.Config{RootCAs: authorities, MinVersion: tls.VersionTLS12}}
-	for _, page := range []string{"/metrics", "/", "/readyz"} {
-		eventually(t, patience, e.answers(page, http.StatusUnauthorized))
-	}
-	e.url = strings.Replace(plain, "http://", "https://prometheus:wrong@", 1)
 	eventually(t, patience, e.answers("/metrics", http.StatusUnauthorized))
-	e.url = strings.Replace(plain, "http://", "https://prometheus:correct%20horse@", 1)
+	for _, page := range []string{"/livez", "/readyz", "/"} { // the file is for the metrics alone
+		eventually(t, patience, e.answers(page, http.StatusOK))
+	}
+	e.metrics = strings.Replace(plain, "http://", "https://prometheus:wrong@", 1)
+	eventually(t, patience, e.answers("/metrics", http.StatusUnauthorized))
+	e.metrics = strings.Replace(plain, "http://", "https://prometheus:correct%20horse@", 1)
 	eventually(t, patience, e.shows(want, namespace))
-	e.url, e.client.Transport = plain, nil
+	e.metrics, e.client.Transport = plain, nil
 	if status, body, err := e.get("/metrics"); err == nil && status == http.StatusOK {
 		t.Errorf("plain HTTP is served, too: %s", body)
 	}
@@ -205,18 +208,48 @@ func selfSigned(t *testing.T) (cert, key string) {
 		string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}))
 }
 
-func TestPages(t *testing.T) {
+// TestDoors asks for every path at every address, and for the pages from other addresses of this machine, as another
+// pod would: there is nobody.
+func TestDoors(t *testing.T) {
 	t.Parallel()
-	e := startExporter(t, shared.kubeconfig(t, access{}), "--namespaces="+newNamespace(t, "pages"))
+	namespace := newNamespace(t, "doors")
+	write(t, namespace, cluster.Secret("app", 1, "deployed", validPayload()))
+	e := startExporter(t, shared.kubeconfig(t, access{}), "--namespaces="+namespace)
 	e.awaitReady(t)
 	statuses := make(map[string]int)
-	for _, page := range []string{"/", "/livez", "/readyz", "/metrics", "/debug/pprof/", "/nothing"} {
-		status, _, err := e.get(page)
-		if err != nil {
-			t.Fatal(err)
+	for door, address := range map[string]string{"metrics": e.metrics, "health": e.health, "pages": e.pages} {
+		for _, path := range []string{"/", "/metrics", "/livez", "/readyz", "/api/v1/releases", "/debug/pprof/", "/nothing"} {
+			resp := expect.Value(e.client.Get(address + path))(t)
+			text := expect.Value(io.ReadAll(resp.Body))(t)
+			_ = resp.Body.Close()
+			if resp.StatusCode != http.StatusNotFound {
+				statuses[door+" "+path] = resp.StatusCode
+			}
+			if door != "pages" && path != "/metrics" && strings.Contains(string(text), namespace) {
+				t.Errorf("%s%s names a namespace: %s", door, path, text)
+			}
 		}
-		statuses[page] = status
 	}
-	want := map[string]int{"/": 200, "/livez": 200, "/readyz": 200, "/metrics": 200, "/debug/pprof/": 404, "/nothing": 404}
-	expect.Equal(t, "the statuses of the pages differ", want, statuses)
+	expect.Equal(t, "the answers differ", map[string]int{
+		"metrics /": 200, "metrics /metrics": 200, "health /livez": 200, "health /readyz": 200, "pages /": 200, "pages /api/v1/releases": 200,
+	}, statuses)
+	_, port, err := net.SplitHostPort(strings.TrimPrefix(e.pages, "http://"))
+	expect.NoError(t, err)
+	for _, host := range otherAddresses(t) {
+		if resp, err := e.client.Get("http://" + net.JoinHostPort(host, port) + "/"); !errors.Is(err, syscall.ECONNREFUSED) {
+			t.Errorf("the pages answer at %s, too: %v, %v", host, resp, err)
+		}
+	}
+}
+
+// otherAddresses returns the addresses of this machine but 127.0.0.1.
+func otherAddresses(t *testing.T) []string {
+	t.Helper()
+	others := []string{"127.0.0.2"}
+	for _, address := range expect.Value(net.InterfaceAddrs())(t) {
+		if network, ok := address.(*net.IPNet); ok && !network.IP.IsLoopback() && network.IP.To4() != nil {
+			others = append(others, network.IP.String())
+		}
+	}
+	return others
 }

@@ -100,7 +100,8 @@ func TestInstall(t *testing.T) {
 		authorities := x509.NewCertPool()
 		authorities.AppendCertsFromPEM([]byte(cert))
 		c.client.Transport = &http.Transport{TLSClientConfig: &tls.Config{RootCAs: authorities, MinVersion: tls.VersionTLS12}}
-		c.url = strings.Replace(c.url, "http:", "https:", 1)
+		c.metrics = strings.Replace(c.metrics, "http:", "https:", 1)
+		eventually(t, patience, c.answers("/metrics", http.StatusOK))
 		probesAnswer(t, c, d)
 		c.end(t)
 	})

@@ -142,7 +142,7 @@ scrape_configs: [{job_name: e2e, honor_labels: true, static_configs: [{targets: 
 // startPrometheus starts a server that scrapes an exporter. It is stopped at the end of the test.
 func startPrometheus(t *testing.T, e *exporter, more string) *prometheus.Server {
 	t.Helper()
-	p := expect.Value(prometheus.Start(t.Context(), t.TempDir(), fmt.Sprintf(scraping, strings.TrimPrefix(e.url, "http://"))+more))(t)
+	p := expect.Value(prometheus.Start(t.Context(), t.TempDir(), fmt.Sprintf(scraping, strings.TrimPrefix(e.metrics, "http://"))+more))(t)
 	t.Cleanup(func() {
 		if err := p.Stop(); err != nil || t.Failed() {
 			t.Logf("Prometheus: %v\n%s", err, p.Output())

@@ -49,7 +49,7 @@ func TestStatusPageInABrowser(t *testing.T) {
 	t.Parallel()
 	b := startBrowser(t)
 	e, shop, payments := seeded(t)
-	b.open(e.url + "/")
+	b.open(e.pages + "/")
 	b.is(tableOfReleases, "ledger failed 2, cache deployed 1, my.app deployed 1, storefront deployed 2")
 	b.is(`document.querySelector(".facets").innerText.replace(/\s+/g, " ").trim()`, "deployed 3 failed 1")
 
@@ -60,15 +60,15 @@ func TestStatusPageInABrowser(t *testing.T) {
 	b.do(chromedp.Reload())
 	b.is(tableOfReleases, "storefront deployed 2")
 	b.is(`document.querySelector("#q").value`, "STORE")
-	b.open(e.url + "/?namespace=" + shop.namespace)
+	b.open(e.pages + "/?namespace=" + shop.namespace)
 	b.is(tableOfReleases, "my.app deployed 1, storefront deployed 2")
-	b.open(e.url + "/")
+	b.open(e.pages + "/")
 	b.click(".facets .failed")
 	b.is(tableOfReleases, "ledger failed 2")
 	b.is("location.search", "?status=failed")
 
 	t.Log("columns sort")
-	b.open(e.url + "/")
+	b.open(e.pages + "/")
 	b.click("th.c-name a")
 	b.is(tableOfReleases, "cache deployed 1, ledger failed 2, my.app deployed 1, storefront deployed 2")
 	b.click("th.c-name a")
@@ -85,14 +85,14 @@ func TestStatusPageInABrowser(t *testing.T) {
 	b.is(`document.querySelector("dl").innerText.includes("site-settings") + ""`, "true")
 	b.click(`a[href="../../"]`)
 	b.is(tableOfReleases, "ledger failed 2, cache deployed 1, my.app deployed 1, storefront deployed 3")
-	b.silent(e.url)
+	b.silent(e.pages)
 
 	t.Run("behind the prefix of a proxy", func(t *testing.T) { behindAPrefix(t, b.in(t), e) })
 	t.Run("in both themes, on a desk and on a phone", func(t *testing.T) {
-		looks(t, b.in(t), map[string]string{"overview": e.url + "/", "release": e.url + "/releases/" + payments.namespace + "/ledger"})
+		looks(t, b.in(t), map[string]string{"overview": e.pages + "/", "release": e.pages + "/releases/" + payments.namespace + "/ledger"})
 	})
 	t.Run("by keyboard", func(t *testing.T) {
-		b.in(t).open(e.url + "/")
+		b.in(t).open(e.pages + "/")
 		b.do(chromedp.KeyEvent(kb.Tab))
 		b.is("document.activeElement.innerText", "Skip to the content")
 		b.do(chromedp.KeyEvent(kb.Enter))
@@ -104,18 +104,18 @@ func TestStatusPageInABrowser(t *testing.T) {
 	t.Run("without JavaScript", func(t *testing.T) {
 		b.in(t).scripts(false)
 		defer b.scripts(true)
-		b.open(e.url + "/?status=deployed")
+		b.open(e.pages + "/?status=deployed")
 		b.do(chromedp.SendKeys(chromedp.CSS("#q"), "web"+kb.Enter))
 		b.is(tableOfReleases, "my.app deployed 1")
 		b.is("location.search", "?q=web&namespace=&chart=&status=deployed")
 	})
-	b.silent(e.url)
+	b.silent(e.pages)
 }
 
 // behindAPrefix opens the pages as kubectl proxy serves them.
 func behindAPrefix(t *testing.T, b *browser, e *exporter) {
 	const prefix = "/api/v1/namespaces/monitoring/services/http:helm-state-metrics:http/proxy"
-	target := expect.Value(url.Parse(e.url))(t)
+	target := expect.Value(url.Parse(e.pages))(t)
 	server := httptest.NewServer(http.StripPrefix(prefix, httputil.NewSingleHostReverseProxy(target)))
 	defer server.Close()
 	b.mu.Lock()

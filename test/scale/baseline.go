@@ -30,7 +30,8 @@ const baselineCommand = "baseline"
 func runBaseline(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet(baselineCommand, flag.ContinueOnError)
 	kubeconfig := flags.String("kubeconfig", "", "")
-	address := flags.String("web.listen-address", "", "")
+	address, health := flags.String("web.listen-address", "", ""), flags.String("health.listen-address", "", "")
+	flags.String("pages.listen-address", "", "") // it has none
 	if err := flags.Parse(args); err != nil {
 		return flag.ErrHelp // Parse has already reported the error.
 	}
@@ -64,14 +65,18 @@ func runBaseline(ctx context.Context, args []string) error {
 			http.Error(w, "waiting for payloads to be decoded", http.StatusServiceUnavailable)
 		}
 	})
-	listener, err := net.Listen("tcp", *address)
-	if err != nil {
-		return err
-	}
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: time.Minute}
 	context.AfterFunc(ctx, func() { _ = server.Close() })
 	go informer.RunWithContext(ctx) // ends with the process
-	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+	ended := make(chan error, 2)
+	for _, at := range []string{*address, *health} {
+		listener, err := net.Listen("tcp", at)
+		if err != nil {
+			return err
+		}
+		go func() { ended <- server.Serve(listener) }()
+	}
+	if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
 	return nil

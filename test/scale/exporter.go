@@ -65,11 +65,17 @@ func (r *running) stop() error {
 
 // start runs an exporter until it exposes every release. The caller stops it.
 func (e *experiment) start(ctx context.Context, s subject, kubeconfig string) (*running, error) {
-	address, err := process.FreeAddress()
+	metrics, err := process.FreeAddress()
 	if err != nil {
 		return nil, err
 	}
-	args := slices.Concat(s.args, []string{"--kubeconfig=" + kubeconfig, "--web.listen-address=" + address})
+	health, err := process.FreeAddress()
+	if err != nil {
+		return nil, err
+	}
+	args := slices.Concat(s.args, []string{
+		"--kubeconfig=" + kubeconfig, "--web.listen-address=" + metrics, "--health.listen-address=" + health, "--pages.listen-address=",
+	})
 	cmd := exec.Command(s.program, args...)
 	cmd.Env = append(os.Environ(), s.env...)
 	process.Detach(cmd)
@@ -77,7 +83,7 @@ func (e *experiment) start(ctx context.Context, s subject, kubeconfig string) (*
 	if err != nil {
 		return nil, err
 	}
-	r := &running{Process: p, scraper: newScraper(address)}
+	r := &running{Process: p, scraper: newScraper(metrics, health)}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	if err := r.observe(ctx, s.family, e.cfg.releases, e.say); err != nil {
@@ -158,11 +164,11 @@ func (e *experiment) startCounted(ctx context.Context, s subject, then ...func(*
 
 // scraper scrapes one exporter as Prometheus does: compressed, over one connection. It is for one goroutine.
 type scraper struct {
-	address string
-	client  *http.Client
-	wire    bytes.Buffer
-	text    bytes.Buffer
-	gzip    gzip.Reader
+	metrics, health string // addresses
+	client          *http.Client
+	wire            bytes.Buffer
+	text            bytes.Buffer
+	gzip            gzip.Reader
 }
 
 // scrape is one answer. Its text is valid until the next scrape.
@@ -173,16 +179,16 @@ type scrape struct {
 	end  time.Time
 }
 
-func newScraper(address string) *scraper {
+func newScraper(metrics, health string) *scraper {
 	// The client must not decompress the answer, whose size is measured.
-	return &scraper{address: address, client: &http.Client{Transport: &http.Transport{DisableCompression: true}}}
+	return &scraper{metrics: metrics, health: health, client: &http.Client{Transport: &http.Transport{DisableCompression: true}}}
 }
 
 func (s *scraper) close() { s.client.CloseIdleConnections() }
 
 // get reads a page into the buffer wire.
-func (s *scraper) get(ctx context.Context, path string, header http.Header) (status int, err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.address+path, nil)
+func (s *scraper) get(ctx context.Context, url string, header http.Header) (status int, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+url, nil)
 	if err != nil {
 		return 0, err
 	}
@@ -199,7 +205,7 @@ func (s *scraper) get(ctx context.Context, path string, header http.Header) (sta
 
 // readiness asks /readyz, and returns nil or an error that says what the exporter waits for.
 func (s *scraper) readiness(ctx context.Context) error {
-	status, err := s.get(ctx, "/readyz", nil)
+	status, err := s.get(ctx, s.health+"/readyz", nil)
 	switch {
 	case err != nil: // The exporter does not listen yet.
 		return errors.Join(errInitialList, err)
@@ -220,7 +226,7 @@ var errInitialList = errors.New(initialList)
 // scrape asks for /metrics, compressed, and decompresses the answer after the time has been taken.
 func (s *scraper) scrape(ctx context.Context) (scrape, error) {
 	begin := time.Now()
-	status, err := s.get(ctx, "/metrics", http.Header{"Accept-Encoding": {"gzip"}})
+	status, err := s.get(ctx, s.metrics+"/metrics", http.Header{"Accept-Encoding": {"gzip"}})
 	end := time.Now()
 	if err != nil {
 		return scrape{}, fmt.Errorf("scrape: %w", err)
