@@ -26,10 +26,10 @@ func main() { process.Main("demo", run) }
 
 // demo is the state that the steps share.
 type demo struct {
-	dir     string // for everything that is written; removed at the end
-	port    int // of the exporter's metrics; the next two are for probes and pages
-	stdout  io.Writer
-	step    int
+	dir    string // for everything that is written; removed at the end
+	port   int    // of the exporter's metrics; the next two are for probes and pages
+	stdout io.Writer
+	step   int
 }
 
 const (

@@ -18,6 +18,7 @@ type experiment struct {
 	dir    string // for everything that is written; removed at the end
 	stderr io.Writer
 	step   int
+	steps  int // how many times begin is called
 	found  findings
 }
 
@@ -40,7 +41,7 @@ type findings struct {
 
 // measure does everything and writes the report.
 func measure(ctx context.Context, cfg config, stdout, stderr io.Writer) (err error) {
-	e := &experiment{cfg: cfg, stderr: stderr}
+	e := &experiment{cfg: cfg, stderr: stderr, steps: 9}
 	if e.dir, err = os.MkdirTemp("", "helm-state-metrics-scale-"); err != nil {
 		return err
 	}
@@ -54,9 +55,6 @@ func measure(ctx context.Context, cfg config, stdout, stderr io.Writer) (err err
 	}
 	return r.publish(cfg, stdout)
 }
-
-// steps is how many times run calls begin.
-const steps = 9
 
 func (e *experiment) run(ctx context.Context) (err error) {
 	e.begin("starting etcd and a Kubernetes API server")
@@ -150,7 +148,7 @@ func (e *experiment) measureBaseline(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	baseline := subject{name: baselineCommand, program: self, args: []string{baselineCommand}, family: "helm_release_info"}
+	baseline := subject{name: baselineCommand, program: self, args: []string{baselineCommand}, family: "helm_release_info", serves: e.cfg.releases}
 	e.found.baseline, err = e.startCounted(ctx, baseline, func(r *running) (err error) {
 		e.found.baselineSteady, err = r.scrapeRepeatedly(ctx)
 		return err
@@ -188,7 +186,7 @@ func (e *experiment) work(ctx context.Context, r *running) (err error) {
 }
 
 func (e *experiment) exporter(family string, args ...string) subject {
-	return subject{name: "helm-state-metrics", program: e.cfg.exporter, args: args, family: family}
+	return subject{name: "helm-state-metrics", program: e.cfg.exporter, args: args, family: family, serves: e.cfg.releases}
 }
 
 // clusterSettings returns environment variables with which a control plane that keeps 100,000 records in memory fits
@@ -206,7 +204,7 @@ func (e *experiment) kubeconfig() string { return process.Kubeconfig(e.clusterDi
 
 func (e *experiment) begin(format string, args ...any) {
 	e.step++
-	e.say("[%d/%d] %s", e.step, steps, fmt.Sprintf(format, args...))
+	e.say("[%d/%d] %s", e.step, e.steps, fmt.Sprintf(format, args...))
 }
 
 func (e *experiment) say(format string, args ...any) {

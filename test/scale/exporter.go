@@ -38,6 +38,8 @@ type subject struct {
 	args    []string
 	env     []string // in addition to that of this process
 	family  string   // its start is over when every release has a series of this family
+	serves  int      // how many releases it exposes
+	token   string   // for scrapes, empty for none
 }
 
 // startup is what one start of an exporter took. Times begin just before the process is created.
@@ -83,10 +85,10 @@ func (e *experiment) start(ctx context.Context, s subject, kubeconfig string) (*
 	if err != nil {
 		return nil, err
 	}
-	r := &running{Process: p, scraper: newScraper(metrics, health)}
+	r := &running{Process: p, scraper: newScraper(metrics, health, s.token)}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	if err := r.observe(ctx, s.family, e.cfg.releases, e.say); err != nil {
+	if err := r.observe(ctx, s.family, s.serves, e.say); err != nil {
 		return nil, errors.Join(err, r.stop())
 	}
 	return r, nil
@@ -128,26 +130,32 @@ func (r *running) observe(ctx context.Context, family string, releases int, say 
 	return err
 }
 
-// startCounted starts an exporter behind a relay, calls the given functions, and stops the exporter.
-func (e *experiment) startCounted(ctx context.Context, s subject, then ...func(*running) error) (result startup, err error) {
+// relay returns a relay to the API server, and the path of a kubeconfig for it.
+func (e *experiment) relay(name string) (*relay.Relay, string, error) {
 	config, err := clientcmd.LoadFromFile(e.kubeconfig())
 	if err != nil {
-		return startup{}, err
+		return nil, "", err
 	}
 	server := config.Clusters[config.Contexts[config.CurrentContext].Cluster]
 	passing, err := relay.New(strings.TrimPrefix(server.Server, "https://"))
 	if err != nil {
-		return startup{}, err
+		return nil, "", err
 	}
 	if err := passing.On(); err != nil {
+		return nil, "", err
+	}
+	server.Server = "https://" + passing.Address()
+	through := filepath.Join(e.dir, name+".kubeconfig")
+	return passing, through, clientcmd.WriteToFile(*config, through)
+}
+
+// startCounted starts an exporter behind a relay, calls the given functions, and stops the exporter.
+func (e *experiment) startCounted(ctx context.Context, s subject, then ...func(*running) error) (result startup, err error) {
+	passing, through, err := e.relay(s.name)
+	if err != nil {
 		return startup{}, err
 	}
 	defer passing.Off()
-	server.Server = "https://" + passing.Address()
-	through := filepath.Join(e.dir, s.name+".kubeconfig")
-	if err := clientcmd.WriteToFile(*config, through); err != nil {
-		return startup{}, err
-	}
 	r, err := e.start(ctx, s, through)
 	if err != nil {
 		return startup{}, err
@@ -165,6 +173,7 @@ func (e *experiment) startCounted(ctx context.Context, s subject, then ...func(*
 // scraper scrapes one exporter as Prometheus does: compressed, over one connection. It is for one goroutine.
 type scraper struct {
 	metrics, health string // addresses
+	token           string // empty for none
 	client          *http.Client
 	wire            bytes.Buffer
 	text            bytes.Buffer
@@ -179,9 +188,9 @@ type scrape struct {
 	end  time.Time
 }
 
-func newScraper(metrics, health string) *scraper {
+func newScraper(metrics, health, token string) *scraper {
 	// The client must not decompress the answer, whose size is measured.
-	return &scraper{metrics: metrics, health: health, client: &http.Client{Transport: &http.Transport{DisableCompression: true}}}
+	return &scraper{metrics: metrics, health: health, token: token, client: &http.Client{Transport: &http.Transport{DisableCompression: true}}}
 }
 
 func (s *scraper) close() { s.client.CloseIdleConnections() }
@@ -226,7 +235,11 @@ var errInitialList = errors.New(initialList)
 // scrape asks for /metrics, compressed, and decompresses the answer after the time has been taken.
 func (s *scraper) scrape(ctx context.Context) (scrape, error) {
 	begin := time.Now()
-	status, err := s.get(ctx, s.metrics+"/metrics", http.Header{"Accept-Encoding": {"gzip"}})
+	header := http.Header{"Accept-Encoding": {"gzip"}}
+	if s.token != "" {
+		header.Set("Authorization", "Bearer "+s.token)
+	}
+	status, err := s.get(ctx, s.metrics+"/metrics", header)
 	end := time.Now()
 	if err != nil {
 		return scrape{}, fmt.Errorf("scrape: %w", err)

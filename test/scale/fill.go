@@ -94,7 +94,7 @@ func writeHistory(ctx context.Context, client kubernetes.Interface, cfg config, 
 func history(cfg config, n, from, to int) ([]*corev1.Secret, error) {
 	generator := payload.NewGenerator(n)
 	r := generator.Release(namespaceName(cfg, n), cfg.templates)
-	r.Name = fmt.Sprintf("%s-%04d", r.Name, n)
+	r.Name = releaseName(r.Name, n)
 	begin := time.Date(2026, 1, 1, 0, 0, n, 0, time.UTC)
 	r.Info.FirstDeployed.Time = begin
 	records := make([]*corev1.Secret, 0, cfg.revisions)
@@ -125,6 +125,9 @@ func history(cfg config, n, from, to int) ([]*corev1.Secret, error) {
 	}
 	return records, nil
 }
+
+// releaseName returns the name of the n-th release, of the chart that was generated for it.
+func releaseName(chart string, n int) string { return fmt.Sprintf("%s-%04d", chart, n) }
 
 func namespaceName(cfg config, n int) string { return fmt.Sprintf("scale-%02d", n%cfg.namespaces) }
 

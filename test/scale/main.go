@@ -17,16 +17,20 @@ import (
 
 func main() { process.Main("scale", start) }
 
-// start runs the measurement or, if the measurement has started this program, the baseline.
+// start runs one of the two measurements or, if the measurement has started this program, the baseline.
 func start(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if len(args) > 0 && args[0] == baselineCommand {
 		return runBaseline(ctx, args[1:])
+	}
+	do := measure
+	if len(args) > 0 && args[0] == tenantsCommand {
+		do, args = measureTenants, args[1:]
 	}
 	cfg, err := parseFlags(args, stderr)
 	if err != nil {
 		return err
 	}
-	return measure(ctx, cfg, stdout, stderr)
+	return do(ctx, cfg, stdout, stderr)
 }
 
 // config has the values of the flags.
@@ -39,6 +43,7 @@ type config struct {
 	starts     int
 	upgrades   int
 	baseline   bool
+	flood      int
 	out        string
 }
 
@@ -54,6 +59,7 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 	flags.IntVar(&cfg.starts, "starts", 5, "how often to start the exporter; the medians count")
 	flags.IntVar(&cfg.upgrades, "upgrades", 200, "how many times to run helm upgrade")
 	flags.BoolVar(&cfg.baseline, "baseline", true, "whether to measure the baseline too, which takes many times as long, and gigabytes")
+	flags.IntVar(&cfg.flood, "flood", 50_000, "how many releases one tenant writes at once, when many tenants are measured")
 	flags.StringVar(&cfg.out, "out", "", "write the report to files of this name, too, with the suffixes .md and .json")
 	if err := flags.Parse(args); err != nil {
 		return cfg, flag.ErrHelp // Parse has already reported the error.
