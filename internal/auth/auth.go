@@ -430,8 +430,10 @@ func bounded(text, token string) string {
 // explain tells a client why a review failed, without the API server's own words.
 func explain(resource string, err error) string {
 	switch {
-	case errors.Is(err, errBusy), errors.Is(err, errUndecided):
-		return err.Error()
+	case errors.Is(err, errBusy):
+		return errBusy.Error()
+	case errors.Is(err, errUndecided):
+		return errUndecided.Error()
 	case apierrors.IsForbidden(err):
 		return fmt.Sprintf("the exporter may not create %s; its service account needs the ClusterRole system:auth-delegator", resource)
 	case apierrors.IsUnauthorized(err):
@@ -446,11 +448,9 @@ func forbidden(user string, namespaces []string) string {
 		return fmt.Sprintf("user %q cannot get path /metrics, the releases of all namespaces: "+
 			"grant the verb get on nonResourceURLs /metrics, or ask for single namespaces with ?namespace=NAME", user)
 	}
-	named := namespaces[:min(len(namespaces), maxNamed)]
-	more := ""
-	if n := len(namespaces) - len(named); n > 0 {
-		more = fmt.Sprintf(" and %d more", n)
+	where := "namespace " + strings.Join(namespaces[:min(len(namespaces), maxNamed)], ", ")
+	if n := len(namespaces) - maxNamed; n > 0 {
+		where += fmt.Sprintf(" and %d more", n)
 	}
-	return fmt.Sprintf("user %q cannot get resource namespaces/metrics in API group \"\" in namespace %s%s: "+
-		"grant the verb get on namespaces/metrics there", user, strings.Join(named, ", "), more)
+	return fmt.Sprintf("user %q cannot get resource namespaces/metrics in API group \"\" in %s: grant the verb get on namespaces/metrics there", user, where)
 }

@@ -200,7 +200,7 @@ func TestDecisions(t *testing.T) {
 	}{
 		"a right to everything is enough for everything": {
 			authorization: "Bearer platform-token",
-			code:          200, body: "served ", reviews: []string{"platform /metrics", "token platform-token"},
+			code:          200, body: "served", reviews: []string{"platform /metrics", "token platform-token"},
 		},
 		"a right to everything is not one to a namespace": {
 			query: "namespace=b", authorization: "Bearer platform-token",
