@@ -135,6 +135,11 @@ scale: ## Measure with many releases (RELEASES=1000 REVISIONS=10; SCALE="-baseli
 	$(call each,bin/helm-state-metrics bin/cluster bin/helm4)
 	$(GO) run ./test/scale -releases $(RELEASES) -revisions $(REVISIONS) $(SCALE) $(if $(OUT),-out $(OUT))
 
+.PHONY: tenants
+tenants: ## Measure shards, authorization, and a tenant who writes 50,000 releases (OUT=docs/tenants)
+	$(call each,bin/helm-state-metrics bin/cluster bin/helm4)
+	$(GO) run ./test/scale tenants -releases 10000 -templates 8 $(if $(OUT),-out $(OUT))
+
 .PHONY: load
 load: ## Measure scrapes by Prometheus and by many clients at once
 	$(call each,bin/prometheus)

@@ -95,7 +95,9 @@ func familyReference(t *testing.T) string {
 // telemetryTable wires the exporter as main does, and reads what its registry says of itself.
 func telemetryTable(t *testing.T) string {
 	t.Helper()
-	cfg, err := parseFlags([]string{"--web.listen-address=127.0.0.1:0"}, io.Discard)
+	cfg, err := parseFlags([]string{
+		"--web.listen-address=127.0.0.1:0", "--health.listen-address=127.0.0.1:0", "--pages.listen-address=127.0.0.1:0", "--auth-filter",
+	}, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,6 +25,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/klog/v2"
 
+	"github.com/helm-state-metrics/helm-state-metrics/internal/auth"
 	"github.com/helm-state-metrics/helm-state-metrics/internal/metrics"
 	"github.com/helm-state-metrics/helm-state-metrics/internal/watch"
 	"github.com/helm-state-metrics/helm-state-metrics/internal/web"
@@ -110,6 +111,16 @@ func wire(cfg *config, cluster *rest.Config, registry *prometheus.Registry, logg
 
 	s := cfg.web
 	s.Metrics, s.Ready, s.Releases = metrics.NewHandler(store, registry), watcher.Ready, watcher
+	if cfg.authFilter {
+		filter := auth.Config{Audiences: cfg.audiences, Registerer: registry, Logger: logger}
+		if filter.TokenReviews, filter.SubjectAccessReviews, err = auth.Clients(cluster); err != nil {
+			return nil, nil, err
+		}
+		if *s.Listen.WebConfigFile == "" {
+			logger.Warn("Tokens for --auth-filter come over plain HTTP; set --web.config.file with a certificate")
+		}
+		s.Metrics = auth.New(filter).Wrap(s.Metrics)
+	}
 	s.ReadsPayloads, s.Version, s.Logger = w.FetchConcurrency > 0, version.Version, logger
 	s.Shard, s.TotalShards = w.Shard, w.TotalShards
 	server, err := web.Listen(s)

@@ -172,6 +172,11 @@ func shown(s *corev1.Secret, chart string, stored ...int) series {
 	return want
 }
 
+// undecodable is the series of a release whose payload cannot be decoded.
+func undecodable(namespace, name, reason string) series {
+	return series{seriesName("helm_release_payload_undecodable", map[string]string{"namespace": namespace, "name": name, "reason": reason}): 1}
+}
+
 // shownByRecords returns all series that the records of one release call for, derived in the simplest way.
 func shownByRecords(t *testing.T, records []corev1.Secret) series {
 	t.Helper()

@@ -121,10 +121,11 @@ func TestBadPayloads(t *testing.T) {
 			bad := cluster.Secret("app", 3, "failed", test.payload)
 			want := shown(write(t, namespace, bad), test.info)
 			maps.Copy(want, neighbor)
-			eventually(t, patience, e.shows(want, namespace))
 			if test.reason != "" {
+				maps.Copy(want, undecodable(namespace, "app", test.reason))
 				before[`helm_state_metrics_decode_errors_total{reason="`+test.reason+`"}`]++
 			}
+			eventually(t, patience, e.shows(want, namespace))
 			eventually(t, patience, e.has(before))
 			eventually(t, patience, e.has(series{`helm_state_metrics_payloads_pending`: 0}))
 
@@ -245,6 +246,9 @@ func TestOddRecords(t *testing.T) {
 			if test.as != nil {
 				test.as(written)
 				maps.Copy(expected, shown(written, test.chart))
+			}
+			if test.count == noPayload {
+				maps.Copy(expected, undecodable(namespace, test.name, "no_payload"))
 			}
 			eventually(t, patience, e.shows(expected, namespace))
 			if test.count != "" {

@@ -16,7 +16,7 @@ import (
 )
 
 // auditPolicy logs all requests about Secrets and ConfigMaps, in which Helm keeps its records, and all requests of
-// service accounts. It does not log the content of objects.
+// service accounts, and reviews of tokens and rights. It does not log the content of objects.
 const auditPolicy = `
 apiVersion: audit.k8s.io/v1
 kind: Policy
@@ -27,6 +27,8 @@ rules:
 - level: Metadata
   resources:
   - resources: [secrets, configmaps]
+  - {group: authentication.k8s.io, resources: [tokenreviews]}
+  - {group: authorization.k8s.io, resources: [subjectaccessreviews]}
 - level: None
 `
 
