@@ -8,10 +8,12 @@ import (
 	"net/http/httptest"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -30,7 +32,7 @@ func BenchmarkFootprint(b *testing.B) {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			for b.Loop() {
 				before := heap()
-				w, store, handler := fed(b, n)
+				w, store, handler := fed(b, n, 0)
 				req := httptest.NewRequest(http.MethodGet, "/metrics", nil)
 				req.Header.Set("Accept-Encoding", "gzip")
 				handler.ServeHTTP(discard{http.Header{}}, req)
@@ -43,9 +45,9 @@ func BenchmarkFootprint(b *testing.B) {
 	}
 }
 
-// fed returns a watcher that has seen n releases, the informer's store of them, and a handler that exposes
-// them.
-func fed(b *testing.B, n int) (*Watcher, cache.Store, http.Handler) {
+// fed returns a watcher that has seen n releases, the informer's store of them, and a handler that exposes them,
+// at most the given number of each namespace, 0 for all.
+func fed(b testing.TB, n, most int) (*Watcher, cache.Store, http.Handler) {
 	families, err := metrics.Families(metrics.Options{})
 	if err != nil {
 		b.Fatal(err)
@@ -56,26 +58,75 @@ func fed(b *testing.B, n int) (*Watcher, cache.Store, http.Handler) {
 		b.Fatal(err)
 	}
 	w := New(Config{
-		Metadata: meta, Core: core, Storages: []release.Storage{release.Secrets}, FetchConcurrency: 1,
+		Metadata: meta, Core: core, Storages: []release.Storage{release.Secrets}, FetchConcurrency: 1, MaxReleases: most,
 		Sink: sink, Registerer: prometheus.NewRegistry(), Logger: slog.New(slog.DiscardHandler),
 	})
 	store := cache.NewStore(cache.DeletionHandlingMetaNamespaceKeyFunc)
-	transform, handler := toRecords(release.Secrets, nil, everyRelease), &handler{source: w.sources[0], live: true}
 	for i := range n {
-		obj, err := transform(object(i))
-		if err != nil {
-			b.Fatal(err)
-		}
-		if err := store.Add(obj); err != nil {
-			b.Fatal(err)
-		}
-		handler.OnAdd(obj, true)
-		r := recordOf(obj)
+		r := deliver(b, w, store, object(i))
 		w.setPayload(r.key(), &r.revision, payloadOf(i))
 	}
 	queue, _ := w.setSynced()
 	queue.ShutDown() // nothing reads from it
 	return w, store, metrics.NewHandler(sink, prometheus.NewRegistry())
+}
+
+// deliver adds an object as an informer does.
+func deliver(b testing.TB, w *Watcher, store cache.Store, o *metav1.PartialObjectMetadata) *record {
+	obj, err := toRecords(release.Secrets, nil, everyRelease)(o)
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := store.Add(obj); err != nil {
+		b.Fatal(err)
+	}
+	h := &handler{source: w.sources[0], live: true}
+	h.OnAdd(obj, true)
+	return recordOf(obj)
+}
+
+// TestOneNamespaceCostsTheOthersNothing adds 50,000 releases to one namespace, each older than those before, so that
+// each takes the place of another one. `make tenants` does it with an API server.
+func TestOneNamespaceCostsTheOthersNothing(t *testing.T) {
+	const others, flood, limit = 1000, 50_000, 60
+	w, store, handler := fed(t, others, limit)
+	scrape := func() (own, ofOthers []string) {
+		response := httptest.NewRecorder()
+		handler.ServeHTTP(response, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+		for line := range strings.Lines(response.Body.String()) {
+			switch {
+			case strings.Contains(line, `namespace="flood"`):
+				own = append(own, line)
+			case strings.HasPrefix(line, "helm_release_"):
+				ofOthers = append(ofOthers, line)
+			}
+		}
+		slices.Sort(ofOthers)
+		return own, ofOthers
+	}
+	_, before := scrape()
+	held, began := heap(), time.Now()
+	for i := range flood {
+		o := object(flood - i)
+		o.Namespace, o.Labels["name"] = "flood", fmt.Sprint("app-", i)
+		deliver(t, w, store, o)
+	}
+	took, grew := time.Since(began), heap()-held
+	own, after := scrape()
+	if diff := cmp.Diff(before, after); diff != "" {
+		t.Errorf("the series of other namespaces changed (-before +after):\n%s", diff)
+	}
+	if series := len(own) / limit; series < 5 || series > 13 || len(own)%limit != 0 {
+		t.Errorf("%d series of %d releases are exposed", len(own), limit)
+	}
+	if dropped := w.limit.dropped("flood"); dropped != flood-limit {
+		t.Errorf("%d are dropped, want %d", dropped, flood-limit)
+	}
+	t.Logf("%d releases took %s and %.0f bytes each", flood, took, grew/flood)
+	if grew/flood > 1500 {
+		t.Errorf("%.0f bytes of memory for each release", grew/flood)
+	}
+	runtime.KeepAlive(store)
 }
 
 // object is the metadata of a record, with strings of its own as if decoded.

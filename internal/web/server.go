@@ -216,7 +216,7 @@ func (s *Server) serve(ctx context.Context, l listener) error {
 	if l.flags != nil {
 		err = toolkit.Serve(l, server, l.flags, s.log)
 	} else {
-		s.log.Info("Serving "+l.serves, "address", l.Addr())
+		s.log.Info("Serving", "what", l.serves, "address", l.Addr())
 		err = server.Serve(l)
 	}
 	if stop() { // the context has not ended

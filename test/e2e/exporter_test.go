@@ -49,8 +49,8 @@ func runExporter(t *testing.T, cmd *exec.Cmd) *exporter {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	e := &exporter{Process: p, client: &http.Client{Timeout: patience}}
-	for message, url := range map[string]*string{"Listening on": &e.metrics, "Serving probes": &e.health, "Serving pages": &e.pages} {
-		match, err := p.AwaitLine(ctx, regexp.MustCompile(fmt.Sprintf(`msg=%q address=(\S+)`, message)))
+	for message, url := range map[string]*string{`"Listening on"`: &e.metrics, "Serving what=probes": &e.health, "Serving what=pages": &e.pages} {
+		match, err := p.AwaitLine(ctx, regexp.MustCompile("msg="+message+` address=(\S+)`))
 		if err != nil {
 			p.Kill()
 			t.Fatalf("%v\n%s", err, p.Output())
@@ -90,8 +90,10 @@ func (e *exporter) stop(t *testing.T) {
 	}
 }
 
-func (e *exporter) get(path string) (status int, body string, err error) {
-	resp, err := e.client.Get(e.url(path))
+func (e *exporter) get(path string) (status int, body string, err error) { return e.getAt(e.url(path)) }
+
+func (e *exporter) getAt(url string) (status int, body string, err error) {
+	resp, err := e.client.Get(url)
 	if err != nil {
 		return 0, "", err
 	}

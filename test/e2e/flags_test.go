@@ -8,7 +8,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -219,14 +218,13 @@ func TestDoors(t *testing.T) {
 	statuses := make(map[string]int)
 	for door, address := range map[string]string{"metrics": e.metrics, "health": e.health, "pages": e.pages} {
 		for _, path := range []string{"/", "/metrics", "/livez", "/readyz", "/api/v1/releases", "/debug/pprof/", "/nothing"} {
-			resp := expect.Value(e.client.Get(address + path))(t)
-			text := expect.Value(io.ReadAll(resp.Body))(t)
-			_ = resp.Body.Close()
-			if resp.StatusCode != http.StatusNotFound {
-				statuses[door+" "+path] = resp.StatusCode
+			status, body, err := e.getAt(address + path)
+			expect.NoError(t, err)
+			if status != http.StatusNotFound {
+				statuses[door+" "+path] = status
 			}
-			if door != "pages" && path != "/metrics" && strings.Contains(string(text), namespace) {
-				t.Errorf("%s%s names a namespace: %s", door, path, text)
+			if door != "pages" && path != "/metrics" && strings.Contains(body, namespace) {
+				t.Errorf("%s%s names a namespace: %s", door, path, body)
 			}
 		}
 	}
@@ -236,8 +234,8 @@ func TestDoors(t *testing.T) {
 	_, port, err := net.SplitHostPort(strings.TrimPrefix(e.pages, "http://"))
 	expect.NoError(t, err)
 	for _, host := range otherAddresses(t) {
-		if resp, err := e.client.Get("http://" + net.JoinHostPort(host, port) + "/"); !errors.Is(err, syscall.ECONNREFUSED) {
-			t.Errorf("the pages answer at %s, too: %v, %v", host, resp, err)
+		if status, _, err := e.getAt("http://" + net.JoinHostPort(host, port) + "/"); !errors.Is(err, syscall.ECONNREFUSED) {
+			t.Errorf("the pages answer at %s, too: %d, %v", host, status, err)
 		}
 	}
 }

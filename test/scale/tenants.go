@@ -126,10 +126,7 @@ func measureTenants(ctx context.Context, cfg config, stdout, stderr io.Writer) (
 // line may be there twice.
 func (e *experiment) measureShards(ctx context.Context, total int) (s sharded, lines map[string]bool, err error) {
 	s.total, lines = total, make(map[string]bool)
-	serves, err := e.shardSizes(total)
-	if err != nil {
-		return s, nil, err
-	}
+	serves := e.shardSizes(total)
 	for shard := range total {
 		one := e.exporter("helm_release_info", fmt.Sprintf("--shard=%d", shard), fmt.Sprintf("--total-shards=%d", total))
 		one.serves = serves[shard]
@@ -160,13 +157,13 @@ func (e *experiment) measureShards(ctx context.Context, total int) (s sharded, l
 }
 
 // shardSizes returns how many releases each shard has.
-func (e *experiment) shardSizes(total int) ([]int, error) {
+func (e *experiment) shardSizes(total int) []int {
 	sizes := make([]int, total)
 	for n := range e.cfg.releases {
 		r := payload.NewGenerator(n).Release(namespaceName(e.cfg, n), e.cfg.templates)
 		sizes[release.Key{Namespace: r.Namespace, Name: releaseName(r.Name, n)}.Shard(total)]++
 	}
-	return sizes, nil
+	return sizes
 }
 
 // collect adds the lines about releases. One that is there already is an error.
@@ -198,12 +195,12 @@ func (s steady) most(o steady) steady {
 	}
 }
 
-// measureAuth scrapes with the token of a service account that may get /metrics.
-func (e *experiment) measureAuth(ctx context.Context, client kubernetes.Interface) (a authorized, err error) {
+// makeScraper creates a service account that may get /metrics, and returns a function that returns a new token of it.
+func makeScraper(ctx context.Context, client kubernetes.Interface) (token func() (string, error), err error) {
 	const namespace, name = "default", "scraper"
 	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: name}}
 	if _, err := client.CoreV1().ServiceAccounts(namespace).Create(ctx, account, metav1.CreateOptions{}); err != nil {
-		return a, err
+		return nil, err
 	}
 	role := &rbacv1.ClusterRole{
 		ObjectMeta: metav1.ObjectMeta{Name: name},
@@ -214,12 +211,23 @@ func (e *experiment) measureAuth(ctx context.Context, client kubernetes.Interfac
 		Subjects: []rbacv1.Subject{{Kind: "ServiceAccount", Namespace: namespace, Name: name}},
 	}
 	if _, err := client.RbacV1().ClusterRoles().Create(ctx, role, metav1.CreateOptions{}); err != nil {
-		return a, err
+		return nil, err
 	}
 	if _, err := client.RbacV1().ClusterRoleBindings().Create(ctx, binding, metav1.CreateOptions{}); err != nil {
-		return a, err
+		return nil, err
 	}
-	token, err := client.CoreV1().ServiceAccounts(namespace).CreateToken(ctx, name, &authenticationv1.TokenRequest{}, metav1.CreateOptions{})
+	return func() (string, error) {
+		answer, err := client.CoreV1().ServiceAccounts(namespace).CreateToken(ctx, name, &authenticationv1.TokenRequest{}, metav1.CreateOptions{})
+		if err != nil {
+			return "", err
+		}
+		return answer.Status.Token, nil
+	}, nil
+}
+
+// measureAuth scrapes with tokens.
+func (e *experiment) measureAuth(ctx context.Context, client kubernetes.Interface) (a authorized, err error) {
+	token, err := makeScraper(ctx, client)
 	if err != nil {
 		return a, err
 	}
@@ -229,18 +237,17 @@ func (e *experiment) measureAuth(ctx context.Context, client kubernetes.Interfac
 	}
 	defer passing.Off()
 	s := e.exporter("helm_release_info", "--auth-filter")
-	s.token = token.Status.Token
+	if s.token, err = token(); err != nil {
+		return a, err
+	}
 	r, err := e.start(ctx, s, through)
 	if err != nil {
 		return a, err
 	}
 	defer func() { err = errors.Join(err, r.stop()) }()
-	// Another token of the same account: nothing is known of it.
-	again, err := client.CoreV1().ServiceAccounts(namespace).CreateToken(ctx, name, &authenticationv1.TokenRequest{}, metav1.CreateOptions{})
-	if err != nil {
+	if r.token, err = token(); err != nil { // nothing is known of this one yet
 		return a, err
 	}
-	r.token = again.Status.Token
 	before, err := reviews(ctx, client)
 	if err != nil {
 		return a, err
@@ -387,26 +394,26 @@ func (e *experiment) flood(ctx context.Context, client kubernetes.Interface) err
 }
 
 func tenantsReport(cfg config, m machine, written filled, shards []sharded, a authorized, floods []flooded) string {
-	bytes, seconds := func(n int64) string { return inBytes.format(float64(n)) }, func(d time.Duration) string { return inSeconds.format(d.Seconds()) }
+	size, seconds := func(n int64) string { return inBytes.format(float64(n)) }, func(d time.Duration) string { return inSeconds.format(d.Seconds()) }
 	var b strings.Builder
 	fmt.Fprintf(&b, "# Figures with many tenants\n\nWritten by `make tenants` (`test/scale`) on %s. Do not edit.\n\n", m.Date)
 	fmt.Fprintf(&b, "%d releases × 1 revision in %d namespaces, mean payload %s.\nMachine: %s, which also ran the API server and etcd.\n\n",
-		cfg.releases, cfg.namespaces, bytes(written.bytes/int64(written.records)), m)
+		cfg.releases, cfg.namespaces, size(written.bytes/int64(written.records)), m)
 	b.WriteString("## Shards\n\nOf the shard that took most. Together the shards expose the same lines about releases as one exporter, and none twice:\nthe measurement fails otherwise.\n\n")
 	b.WriteString("| shards | releases | series | scrape | gzip | scrape took | start until complete | peak RSS | received until complete | list and watch alone | GETs, all shards |\n|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n")
 	for _, s := range shards {
-		fmt.Fprintf(&b, "| %d | %d | %d | %s | %s | %s | %s | %s | %s | %s | %d |\n", s.total, s.releases, s.steady.Series, bytes(int64(s.steady.Text)), bytes(int64(s.steady.Wire)),
-			seconds(s.steady.Took), seconds(s.worst.Complete), bytes(s.steady.PeakRSS), bytes(s.worst.Received), bytes(s.list), s.gets)
+		fmt.Fprintf(&b, "| %d | %d | %d | %s | %s | %s | %s | %s | %s | %s | %d |\n", s.total, s.releases, s.steady.Series, size(int64(s.steady.Text)), size(int64(s.steady.Wire)),
+			seconds(s.steady.Took), seconds(s.worst.Complete), size(s.steady.PeakRSS), size(s.worst.Received), size(s.list), s.gets)
 	}
 	b.WriteString("\nEach shard receives the metadata of all releases, so shards multiply this part. They pay when one scrape has become too large for Prometheus or its\ntimeout, not to save memory.\n")
 	fmt.Fprintf(&b, "\n## Authorization\n\n| figure | measured |\n|---|---:|\n| first scrape with a new token, with its reviews | %s |\n| scrape with a known token, median | %s |\n"+
 		"| reviews for %d scrapes within two minutes | %d |\n| sent to the API server for the first | %s |\n| received for it | %s |\n",
-		seconds(a.first), seconds(a.cached), a.scrapes, a.reviews, bytes(a.sent), bytes(a.received))
+		seconds(a.first), seconds(a.cached), a.scrapes, a.reviews, size(a.sent), size(a.received))
 	fmt.Fprintf(&b, "\n## One tenant writes %d releases\n\nAs fast as the API server takes them, while both exporters are scraped twice a second. The series of the other namespaces\nstay as they were: the measurement fails otherwise.\n\n", cfg.flood)
 	b.WriteString("| limit per namespace | scrape during the flood, p99 | series after it | scrape, gzip | peak RSS | after a restart: complete after | peak RSS | received |\n|---:|---:|---:|---:|---:|---:|---:|---:|\n")
 	for _, f := range floods {
-		fmt.Fprintf(&b, "| %s | %s | %d | %s | %s | %s | %s | %s |\n", f.limit, seconds(quantile(slices.Clone(f.during), 0.99)), f.after.Series, bytes(int64(f.after.Wire)), bytes(f.after.PeakRSS),
-			seconds(f.restart.Complete), bytes(f.restart.PeakRSS), bytes(f.restart.Received))
+		fmt.Fprintf(&b, "| %s | %s | %d | %s | %s | %s | %s | %s |\n", f.limit, seconds(quantile(slices.Clone(f.during), 0.99)), f.after.Series, size(int64(f.after.Wire)), size(f.after.PeakRSS),
+			seconds(f.restart.Complete), size(f.restart.PeakRSS), size(f.restart.Received))
 	}
 	return b.String()
 }
