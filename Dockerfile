@@ -15,5 +15,5 @@ LABEL org.opencontainers.image.title="helm-state-metrics" \
       org.opencontainers.image.revision="$REVISION" \
       org.opencontainers.image.created="$CREATED"
 USER 65532:65532
-EXPOSE 8080
+EXPOSE 8080 8081
 ENTRYPOINT ["/helm-state-metrics"]
