@@ -181,7 +181,13 @@ func TestConcurrentRequestsShareAReview(t *testing.T) {
 		defer cancel()
 		codes := make([]int, 50)
 		var running sync.WaitGroup
-		running.Go(func() { e.scrape(impatient, "namespace=a", "Bearer tenant-token") })
+		running.Go(func() {
+			began := time.Now()
+			got := e.scrape(impatient, "namespace=a", "Bearer tenant-token")
+			if took := time.Since(began); got.code != 503 || took != time.Second/2 {
+				t.Errorf("the impatient client got %d %q after %s", got.code, got.body, took)
+			}
+		})
 		synctest.Wait()
 		for i := range codes {
 			running.Go(func() { codes[i] = e.scrape(t.Context(), "namespace=a", "Bearer tenant-token").code })
