@@ -21,6 +21,7 @@ import (
 	versioncollector "github.com/prometheus/client_golang/prometheus/collectors/version"
 	"github.com/prometheus/common/promslog"
 	"github.com/prometheus/common/version"
+	"k8s.io/apimachinery/pkg/util/yaml"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/klog/v2"
@@ -116,8 +117,8 @@ func wire(cfg *config, cluster *rest.Config, registry *prometheus.Registry, logg
 		if filter.TokenReviews, filter.SubjectAccessReviews, err = auth.Clients(cluster); err != nil {
 			return nil, nil, err
 		}
-		if *s.Listen.WebConfigFile == "" {
-			logger.Warn("Tokens for --auth-filter come over plain HTTP; set --web.config.file with a certificate")
+		if err := checkWebConfig(*s.Listen.WebConfigFile, logger); err != nil {
+			return nil, nil, err
 		}
 		s.Metrics = auth.New(filter).Wrap(s.Metrics)
 	}
@@ -125,6 +126,31 @@ func wire(cfg *config, cluster *rest.Config, registry *prometheus.Registry, logg
 	s.Shard, s.TotalShards = w.Shard, w.TotalShards
 	server, err := web.Listen(s)
 	return watcher, server, err
+}
+
+// checkWebConfig returns an error if a web config file does not go with --auth-filter. The exporter-toolkit checks
+// the file itself.
+func checkWebConfig(file string, logger *slog.Logger) error {
+	var cfg struct {
+		TLS   map[string]any `json:"tls_server_config"`
+		Users map[string]any `json:"basic_auth_users"`
+	}
+	if file != "" {
+		text, err := os.ReadFile(file)
+		if err == nil {
+			err = yaml.Unmarshal(text, &cfg)
+		}
+		if err != nil {
+			return fmt.Errorf("--web.config.file=%s: %w", file, err)
+		}
+	}
+	if len(cfg.Users) > 0 {
+		return fmt.Errorf("--web.config.file=%s has basic_auth_users, which exclude --auth-filter: both need the header Authorization", file)
+	}
+	if len(cfg.TLS) == 0 {
+		logger.Warn("Tokens for --auth-filter come over plain HTTP; set --web.config.file with a certificate")
+	}
+	return nil
 }
 
 // kubeconfig finds the cluster by the usual rules: the given file, then $KUBECONFIG, then ~/.kube/config, then

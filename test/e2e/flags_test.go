@@ -34,6 +34,7 @@ func TestWrongUse(t *testing.T) {
 		"clusters: [{name: c, cluster: {server: 'https://127.0.0.1:1', certificate-authority: /nowhere/ca.crt}}]\n")
 	badWeb := writeFile(t, "web.yml", "tls_server_config: {cert_file: /nowhere/tls.crt, key_file: /nowhere/tls.key}\n")
 	unknownWeb := writeFile(t, "web.yml", "tls_sever_config: {}\n")
+	basicAuth := writeFile(t, "web.yml", "basic_auth_users: {prometheus: "+passwordHash+"}\n")
 	busy := expect.Value(net.Listen("tcp", "127.0.0.1:0"))(t)
 	t.Cleanup(func() { _ = busy.Close() }) // A deferred Close would come before the parallel subtests.
 
@@ -53,6 +54,12 @@ func TestWrongUse(t *testing.T) {
 		"a web config that is not there":      {flags: []string{"--kubeconfig=" + admin, "--web.config.file=/nowhere/web.yml"}, names: []string{"/nowhere/web.yml"}},
 		"a web config whose key is not there": {flags: []string{"--kubeconfig=" + admin, "--web.config.file=" + badWeb}, names: []string{badWeb, "/nowhere/tls."}},
 		"a web config with an unknown field":  {flags: []string{"--kubeconfig=" + admin, "--web.config.file=" + unknownWeb}, names: []string{unknownWeb, "tls_sever_config"}},
+		"a password and tokens":               {flags: []string{"--kubeconfig=" + admin, "--auth-filter", "--web.config.file=" + basicAuth}, names: []string{basicAuth, "basic_auth_users", "--auth-filter"}},
+		"a busy port for probes":              {flags: []string{"--kubeconfig=" + admin, "--health.listen-address=" + busy.Addr().String()}, names: []string{"--health.listen-address", "in use"}},
+		"a busy port for pages":               {flags: []string{"--kubeconfig=" + admin, "--pages.listen-address=" + busy.Addr().String()}, names: []string{"--pages.listen-address", "in use"}},
+		"a shard that is not there":           {flags: []string{"--shard=4", "--total-shards=4"}, names: []string{"--shard=4", "--total-shards=4"}},
+		"a limit below zero":                  {flags: []string{"--metrics.max-releases-per-namespace=-1"}, names: []string{"--metrics.max-releases-per-namespace=-1"}},
+		"audiences without the filter":        {flags: []string{"--auth-token-audiences=a"}, names: []string{"--auth-token-audiences", "--auth-filter"}},
 		"an unknown flag":                     {flags: []string{"--metrics.fast"}, names: []string{"--metrics.fast"}},
 		"an argument":                         {flags: []string{"serve"}, names: []string{"serve"}},
 		"an unknown storage":                  {flags: []string{"--storage=sql"}, names: []string{"--storage", "sql"}},
