@@ -32,14 +32,20 @@ type exporter struct {
 func startExporter(t *testing.T, kubeconfig string, flags ...string) *exporter {
 	t.Helper()
 	e := runExporter(t, exec.Command(process.Path("helm-state-metrics"),
-		append(append(anyPorts(), "--kubeconfig="+kubeconfig), flags...)...))
+		append(append(anyPorts(flags...), "--kubeconfig="+kubeconfig), flags...)...))
 	t.Cleanup(func() { e.stop(t) })
 	return e
 }
 
-// anyPorts returns the flags for free ports of the loopback interface.
-func anyPorts() []string {
-	return []string{"--web.listen-address=127.0.0.1:0", "--health.listen-address=127.0.0.1:0", "--pages.listen-address=127.0.0.1:0"}
+// anyPorts returns the flags for free ports of the loopback interface, without those that are given already.
+func anyPorts(given ...string) []string {
+	var flags []string
+	for _, flag := range []string{"--web.listen-address=", "--health.listen-address=", "--pages.listen-address="} {
+		if !slices.ContainsFunc(given, func(g string) bool { return strings.HasPrefix(g, flag) }) {
+			flags = append(flags, flag+"127.0.0.1:0")
+		}
+	}
+	return flags
 }
 
 // runExporter runs a command that starts the exporter, and returns when the exporter listens.

@@ -78,7 +78,7 @@ func TestWrongUse(t *testing.T) {
 			t.Parallel()
 			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()
-			cmd := exec.CommandContext(ctx, process.Path("helm-state-metrics"), append(anyPorts(), test.flags...)...)
+			cmd := exec.CommandContext(ctx, process.Path("helm-state-metrics"), append(anyPorts(test.flags...), test.flags...)...)
 			cmd.Env = []string{"HOME=" + t.TempDir(), test.env}
 			var stdout, stderr bytes.Buffer
 			cmd.Stdout, cmd.Stderr = &stdout, &stderr
