@@ -24,6 +24,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/yaml"
 
 	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
 	"github.com/helm-state-metrics/helm-state-metrics/test/support/cluster"
@@ -135,12 +136,35 @@ func (g guarded) gets(token, query string, status int, part string) func() error
 	}
 }
 
-// TestTenantsScrapeTheirOwn has a real Prometheus scrape as tenants would, with and without rights.
+// documentedMonitor returns the ServiceMonitor of docs/operations.md, for a tenant's namespace.
+func documentedMonitor(t *testing.T, namespace string) string {
+	t.Helper()
+	_, rest, _ := strings.Cut(readFile(t, "docs", "operations.md"), "```yaml\napiVersion: monitoring.coreos.com/v1\nkind: ServiceMonitor\n")
+	text, _, found := strings.Cut(rest, "```")
+	if !found {
+		t.Fatal("docs/operations.md has no ServiceMonitor for tenants")
+	}
+	return "apiVersion: monitoring.coreos.com/v1\nkind: ServiceMonitor\n" + strings.ReplaceAll(text, "team-a", namespace)
+}
+
+// TestTenantsScrapeTheirOwn has a real Prometheus scrape as tenants would, with and without rights. The tenant asks for
+// what the ServiceMonitor in the docs asks for.
 func TestTenantsScrapeTheirOwn(t *testing.T) {
 	t.Parallel()
 	g := startGuarded(t, serverRelay{})
+	var monitor struct {
+		Spec struct {
+			Endpoints []struct {
+				Params      map[string][]string
+				HonorLabels bool
+			}
+		}
+	}
+	expect.NoError(t, yaml.Unmarshal([]byte(documentedMonitor(t, g.one)), &monitor))
+	documented := monitor.Spec.Endpoints[0]
+	expect.Equal(t, "the parameters in the docs differ", map[string][]string{"namespace": {g.one}}, documented.Params)
 	job := func(name, token, namespace string) string {
-		text := fmt.Sprintf("- job_name: %s\n  honor_labels: true\n  static_configs: [{targets: [%q]}]\n", name, strings.TrimPrefix(g.metrics, "http://"))
+		text := fmt.Sprintf("- job_name: %s\n  honor_labels: %t\n  static_configs: [{targets: [%q]}]\n", name, documented.HonorLabels, strings.TrimPrefix(g.metrics, "http://"))
 		if namespace != "" {
 			text += fmt.Sprintf("  params: {namespace: [%q]}\n", namespace)
 		}
@@ -150,7 +174,7 @@ func TestTenantsScrapeTheirOwn(t *testing.T) {
 		return text
 	}
 	p := expect.Value(prometheus.Start(t.Context(), t.TempDir(), "global: {scrape_interval: 1s, scrape_timeout: 1s}\nscrape_configs:\n"+
-		job("tenant", tokenOf(t, g.tenant), g.one)+job("tenant-elsewhere", tokenOf(t, g.tenant), g.two)+job("tenant-everywhere", tokenOf(t, g.tenant), "")+
+		job("tenant", tokenOf(t, g.tenant), documented.Params["namespace"][0])+job("tenant-elsewhere", tokenOf(t, g.tenant), g.two)+job("tenant-everywhere", tokenOf(t, g.tenant), "")+
 		job("platform", tokenOf(t, g.platform), "")+job("stranger", tokenOf(t, g.stranger), g.one)+job("nobody", "", g.one)))(t)
 	t.Cleanup(func() {
 		if err := p.Stop(); err != nil {
