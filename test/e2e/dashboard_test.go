@@ -52,6 +52,8 @@ func readDashboard(t *testing.T, file string) (d dashboard, text string) {
 // TestDashboards checks what Grafana needs of both dashboards, without any Prometheus.
 func TestDashboards(t *testing.T) {
 	t.Parallel()
+	filtered := strings.Fields("$cluster $job $namespace $release $chart")
+	excused := []string{"Exporters out of date", "Payloads that cannot be decoded"} // These show the exporter, and releases whose chart is not known.
 	rules, runbook := readFile(t, "manifests/chart/helm-state-metrics/files/rules.yaml"), readFile(t, "docs/runbook.md")
 	chosen := source{Type: "prometheus", UID: "${datasource}"}
 	for file, uid := range map[string]string{ofReleases: "helm-state-metrics", ofExporter: "helm-state-metrics-exporter"} {
@@ -63,6 +65,13 @@ func TestDashboards(t *testing.T) {
 		for i, p := range d.Panels {
 			if p.Type != "row" && (p.Description == "" || p.Datasource != chosen || len(p.Targets) == 0) {
 				t.Errorf("%s: %s lacks a description, the chosen data source, or a query", file, p.Title)
+			}
+			for _, target := range p.Targets {
+				for _, variable := range filtered {
+					if file == ofReleases && !strings.Contains(target.Expr, variable) && !slices.Contains(excused, p.Title) {
+						t.Errorf("%s: %s/%s does not depend on %s", file, p.Title, target.RefID, variable)
+					}
+				}
 			}
 			if p.ID != i+1 || p.GridPos.X+p.GridPos.W > 24 {
 				t.Errorf("%s: %s has the id %d and is not in order, or it is too wide", file, p.Title, p.ID)
@@ -114,7 +123,8 @@ func keepsClusters(t *testing.T, file, text string) {
 type scene struct {
 	seed                          // with the facts about the releases that are chosen
 	choice      map[string]string // values of variables; All if missing
-	rules       bool              // whether Prometheus has loaded them
+	alerts      bool              // whether Prometheus has loaded the rules
+	thresholds  bool              // whether it has those of impatientRules
 	clusters    int               // that have these releases
 	exporters   int               // in each cluster
 	shards      int               // of these exporters, 1 for replicas
@@ -126,8 +136,8 @@ type scene struct {
 // limited is how many releases of a namespace a guarded exporter exposes.
 const limited = 2
 
-// startFleet starts a Prometheus that scrapes exporters of the same releases, in one cluster for each scene. Its only
-// rule tells which exporter is stale.
+// startFleet starts a Prometheus that scrapes exporters of the same releases, in one cluster for each scene. Its rules
+// tell which exporter is stale, and the thresholds of one of the clusters.
 func (s seed) startFleet(t *testing.T, stale *exporter, namespaces string) *prometheus.Server {
 	t.Helper()
 	start := func(flags ...string) string {
@@ -147,14 +157,18 @@ func (s seed) startFleet(t *testing.T, stale *exporter, namespaces string) *prom
 	} {
 		config += fmt.Sprintf("  - {labels: {cluster: %s}, targets: [\"%s\"]}\n", cluster, strings.Join(targets, `", "`))
 	}
-	rule := writeFile(t, "stale.yaml", `groups: [{name: stale, rules: [{record: "helm_state_metrics:stale",
-  expr: "group by (cluster, job, instance) (helm_state_metrics_watch_up == 0)"}]}]`)
-	return runPrometheus(t, config+fmt.Sprintf("  authorization: {credentials: %q}\nrule_files: [%q]\n", shared.config.BearerToken, rule))
+	rules := "groups:\n- name: fleet\n  rules:\n" +
+		"  - {record: helm_state_metrics:stale, expr: 'group by (cluster, job, instance) (helm_state_metrics_watch_up == 0)'}\n"
+	for _, setting := range settings {
+		rules += fmt.Sprintf("  - {record: helm_state_metrics:%s, expr: 1, labels: {cluster: statuses}}\n", setting)
+	}
+	return runPrometheus(t, config+fmt.Sprintf("  authorization: {credentials: %q}\nrule_files: [%q]\n",
+		shared.config.BearerToken, writeFile(t, "rules.yaml", rules)))
 }
 
 // scenes are one exporter, choices among its releases, and other exporters of these releases.
 func (s seed) scenes(file string) map[string]scene {
-	only := scene{seed: s, rules: true, clusters: 1, exporters: 1, shards: 1}
+	only := scene{seed: s, alerts: true, thresholds: true, clusters: 1, exporters: 1, shards: 1}
 	in := func(cluster string, c scene) scene {
 		c.seed, c.choice = s, map[string]string{"cluster": cluster}
 		c.Server = s.fleet
@@ -169,11 +183,11 @@ func (s seed) scenes(file string) map[string]scene {
 		scenes["a guarded exporter"] = in("guarded", scene{clusters: 1, exporters: 1, shards: 1, guarded: true})
 		return scenes
 	}
-	scenes["all statuses"] = in("statuses", scene{clusters: 1, allStatuses: true})
+	scenes["all statuses"] = in("statuses", scene{clusters: 1, thresholds: true, allStatuses: true})
 	scenes["a stale replica"] = in("stale", scene{clusters: 1, stale: 1})
 	inShop := func(f fact) bool { return f.Namespace == s.shop.namespace }
-	scenes["a namespace"] = only.choose("namespace", s.shop.namespace, inShop)
 	scenes["a namespace of two clusters"] = in("(replicas|shards)", scene{clusters: 2}).choose("namespace", s.shop.namespace, inShop)
+	scenes["a namespace"] = only.choose("namespace", s.team.namespace, func(f fact) bool { return !inShop(f) })
 	scenes["two names"] = only.choose("release", "(front|app)", func(f fact) bool { return f.Name == "front" || f.Name == "app" })
 	scenes["a chart, and what may have it"] = only.choose("chart", "hook", func(f fact) bool {
 		return strings.HasPrefix(f.Chart, "hook-") || isUndecodable(f)
@@ -423,7 +437,7 @@ func (c scene) answersAboutReleases(t *testing.T) map[string]answer {
 	inState.within = patience.Seconds()
 	// Without rules the thresholds are quarters of an hour, and a number of revisions that no release has.
 	stuck, limit := func(holds func(fact) bool) answer { return c.total(holds) }, 1.
-	if !c.rules {
+	if !c.thresholds {
 		stuck, limit = func(func(fact) bool) answer { return number(0) }, 20
 	}
 	sizes := c.each(every, func(f fact) float64 { return float64(len(f.record.payload)) / (1 << 20) })
@@ -487,7 +501,7 @@ func (c scene) inSeveralVersions() answer {
 
 // firing has the alerts that fire now, according to Prometheus.
 func (c scene) firing() answer {
-	if !c.rules {
+	if !c.alerts {
 		return answer{}
 	}
 	return answer{holds: func(got series) bool {
@@ -519,16 +533,28 @@ func (c scene) answersAboutTheExporter(*testing.T) map[string]answer {
 		}
 		return values
 	}
-	// grows has exactly these series. Those named are above 0, and the others are 0.
-	grows := func(all series, some ...string) answer {
+	// rates has exactly these series, those of a counter. The ones that are named are above 0, and the others are 0.
+	// They are about those of one exporter, or of all shards if these share the work.
+	rates := func(counter string, shared bool, all series, some ...string) answer {
 		return answer{holds: func(got series) bool {
+			parts, err := evaluateParts(c.Server, c.substitute("rate("+counter+"{cluster=~'$cluster'}[$__rate_interval])"))
+			want := make(series)
+			for _, part := range parts {
+				for name, rate := range part {
+					if shared && c.shards > 1 {
+						want[name] += rate
+					} else {
+						want[name] = max(want[name], rate)
+					}
+				}
+			}
 			for name := range all {
-				value, ok := got[name]
-				if !ok || value > 0 != slices.Contains(some, name) {
+				rate, ok := got[name]
+				if !ok || rate > 0 != slices.Contains(some, name) || rate > 1.3*want[name] || rate < want[name]/1.3 {
 					return false
 				}
 			}
-			return len(got) == len(all)
+			return err == nil && len(got) == len(all)
 		}}
 	}
 	// between has one series of each exporter with a value in a range.
@@ -545,7 +571,7 @@ func (c scene) answersAboutTheExporter(*testing.T) map[string]answer {
 	}
 	scrapes, dropped, lost, undecodable, releases := answer{}, answer{}, 0, c.total(isUndecodable), len(c.facts)
 	if c.guarded {
-		scrapes = grows(rows("result", zero("allowed invalid unauthorized forbidden unavailable"), nil), `{result="allowed"}`)
+		scrapes = rates("helm_state_metrics_auth_requests_total", false, rows("result", zero("allowed invalid unauthorized forbidden unavailable"), nil), `{result="allowed"}`)
 		dropped = c.tally(every, func(f fact) map[string]string { return map[string]string{"namespace": f.Namespace} }, one)
 		for name := range dropped.series {
 			dropped.series[name] -= limited
@@ -569,10 +595,11 @@ func (c scene) answersAboutTheExporter(*testing.T) map[string]answer {
 		"Shards missing/A":                  number(0),
 		"Watches/A":                         {series: watches, scope: ofInstance},
 		"Silence of the watches/A":          {series: silence, within: 60, scope: ofInstance},
-		"Watch events/A": grows(rows("type", zero("add update delete"), secrets),
+		"Watch events/A": rates("helm_state_metrics_watch_events_total", false, rows("type", zero("add update delete"), secrets),
 			`{storage="secrets",type="add"}`, `{storage="secrets",type="update"}`),
-		"Watch errors/A":                  {series: rows("reason", zero("expired forbidden other throttled unauthorized unavailable"), secrets)},
-		"Payload reads/A":                 grows(rows("result", zero("ok not_found forbidden error"), nil), `{result="ok"}`),
+		"Watch errors/A": {series: rows("reason", zero("expired forbidden other throttled unauthorized unavailable"), secrets)},
+		"Payload reads/A": rates("helm_state_metrics_payload_fetches_total", true,
+			rows("result", zero("ok not_found forbidden error"), nil), `{result="ok"}`),
 		"Authorized scrapes/A":            scrapes,
 		"Releases dropped by namespace/A": dropped,
 		"Shards/A":                        {series: rows("shard_ordinal", ordinals, nil), scope: ofShard},

@@ -379,11 +379,14 @@ func (s seed) silence(t *testing.T) {
 	expect.NoError(t, firing.to(s.Server, `count(ALERTS{alertname="HelmReleaseStuckPending", alertstate="firing"})`)())
 }
 
+// settings are the names of the recording rules with thresholds.
+var settings = []string{"pending_after_seconds", "uninstalling_after_seconds", "stored_revisions_limit"}
+
 // impatientRules returns a file with the alert rules, whose settings are changed as the documentation recommends.
 func impatientRules(t *testing.T) string {
 	t.Helper()
 	rules := readFile(t, "manifests/chart/helm-state-metrics/files/rules.yaml")
-	for _, setting := range []string{"pending_after_seconds", "uninstalling_after_seconds", "stored_revisions_limit"} {
+	for _, setting := range settings {
 		record := regexp.MustCompile(`(record: helm_state_metrics:` + setting + `\n +expr:) \d+`)
 		if !record.MatchString(rules) {
 			t.Fatal("there is no setting " + setting)
