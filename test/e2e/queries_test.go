@@ -230,15 +230,19 @@ func evaluateParts(p *prometheus.Server, query string) ([]series, error) {
 var withoutResult = map[string]string{
 	`helm_release_status{status=~"pending-.*"} == 1
 and on (namespace, name) time() - helm_release_modified_timestamp_seconds > 900`: "no test takes a quarter of an hour",
-	`time() - helm_release_updated > 86400`:                                                               "nor a day",
-	`helm_release_revision{job="old"} unless on (namespace, name) helm_release_revision{job="new"}`:       "there is but one exporter",
-	`helm_release_status{job="old"} != on (namespace, name, status) helm_release_status{job="new"}`:       "there is but one exporter",
-	`helm_release_labels{label_team="shop"}`:                                                              "no label was asked for",
-	`count by (namespace) (helm_release_revision unless on (namespace, name) helm_release_payload_bytes)`: "all payloads are read",
+	`time() - helm_release_updated > 86400`:                                                         "nor a day",
+	`helm_release_revision{job="old"} unless on (namespace, name) helm_release_revision{job="new"}`: "there is but one exporter",
+	`helm_release_status{job="old"} != on (namespace, name, status) helm_release_status{job="new"}`: "there is but one exporter",
+	`helm_release_labels{label_team="shop"}`:                                                        "no label was asked for",
+	"count by (cluster, namespace) (\nmax by (cluster, namespace, name) (helm_release_revision)\n" +
+		"unless on (cluster, namespace, name) helm_release_payload_bytes\n)": "all payloads are read",
 	`up == 0`:                          "the exporter is up",
 	`helm_state_metrics_watch_up == 0`: "and so are its watches",
-	`sum by (storage, reason) (rate(helm_state_metrics_watch_errors_total[5m])) > 0`: "and no one failed",
-	`helm_release_revision{exported_namespace!=""}`:                                  "labels are honored",
+	`sum by (storage, reason) (rate(helm_state_metrics_watch_errors_total[5m])) > 0`:                   "and no one failed",
+	`sum by (cluster, job, storage, reason) (increase(helm_state_metrics_watch_errors_total[1h])) > 0`: "nor before",
+	`helm_state_metrics:watch < 2`:                                           "they are fresh",
+	`max by (cluster, job, namespace) (helm_state_metrics_releases_dropped)`: "there is no limit",
+	`helm_release_revision{exported_namespace!=""}`:                          "labels are honored",
 }
 
 // documentation evaluates every query in README and docs. Each has to return something, unless it is in withoutResult.
