@@ -1,280 +1,341 @@
 package e2e_test
 
 import (
+	"cmp"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"net/url"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp/cmpopts"
+
 	"github.com/helm-state-metrics/helm-state-metrics/test/support/expect"
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/prometheus"
 )
 
 type dashboard struct {
 	UID        string
 	Templating struct {
-		List []struct {
-			Name, Type, Definition string
-			Query                  any
-		}
+		List []struct{ Name, Type, Query, AllValue string }
 	}
 	Panels []panel
 }
 
 type panel struct {
+	ID                       int
 	Type, Title, Description string
+	GridPos                  struct{ X, Y, W, H int }
 	Datasource               source
-	Targets                  []struct {
-		Expr, RefID string
-		Datasource  source
-	}
+	Targets                  []struct{ Expr, RefID string }
 }
 
 type source struct{ Type, UID string }
 
-func readDashboard(t *testing.T) dashboard {
+const (
+	ofReleases = "dashboard.json"
+	ofExporter = "exporter-dashboard.json"
+)
+
+func readDashboard(t *testing.T, file string) (d dashboard, text string) {
 	t.Helper()
-	var d dashboard
-	expect.NoError(t, json.Unmarshal([]byte(readFile(t, "manifests/chart/helm-state-metrics/files/dashboard.json")), &d))
-	return d
+	text = readFile(t, "manifests/chart/helm-state-metrics/files", file)
+	expect.NoError(t, json.Unmarshal([]byte(text), &d))
+	return d, text
 }
 
-// dashboard compares every query with its expected answer. Neither queries nor answers may be missing.
-func (s seed) dashboard(t *testing.T) {
-	d := readDashboard(t)
-	if d.UID != "helm-state-metrics" {
-		t.Errorf("the dashboard's uid is %q", d.UID)
-	}
-	s.variables(t, d)
-	want := s.answers(t)
+// TestDashboards checks what Grafana needs of both dashboards, without any Prometheus.
+func TestDashboards(t *testing.T) {
+	t.Parallel()
+	filtered := strings.Fields("$cluster $job $namespace $release $chart")
+	excused := []string{"Exporters out of date", "Payloads that cannot be decoded"} // These show the exporter, and releases whose chart is not known.
+	rules, runbook := readFile(t, "manifests/chart/helm-state-metrics/files/rules.yaml"), readFile(t, "docs/runbook.md")
 	chosen := source{Type: "prometheus", UID: "${datasource}"}
-	for _, p := range d.Panels {
-		if p.Type != "row" && (p.Description == "" || p.Datasource != chosen || len(p.Targets) == 0) {
-			t.Errorf("%s lacks a description, the chosen data source, or a query", p.Title)
+	for file, uid := range map[string]string{ofReleases: "helm-state-metrics", ofExporter: "helm-state-metrics-exporter"} {
+		d, text := readDashboard(t, file)
+		if d.UID != uid {
+			t.Errorf("%s: the uid is %q", file, d.UID)
 		}
-		for _, target := range p.Targets {
-			name := p.Title + "/" + target.RefID
-			answer, ok := want[name]
-			delete(want, name)
-			t.Run(name, func(t *testing.T) {
-				if !ok || target.Datasource != chosen {
-					t.Fatal("there is no expected answer, or the query uses another data source")
+		taken := make(map[[2]int]string)
+		for i, p := range d.Panels {
+			if p.Type != "row" && (p.Description == "" || p.Datasource != chosen || len(p.Targets) == 0) {
+				t.Errorf("%s: %s lacks a description, the chosen data source, or a query", file, p.Title)
+			}
+			for _, target := range p.Targets {
+				for _, variable := range filtered {
+					if file == ofReleases && !strings.Contains(target.Expr, variable) && !slices.Contains(excused, p.Title) {
+						t.Errorf("%s: %s/%s does not depend on %s", file, p.Title, target.RefID, variable)
+					}
 				}
-				eventually(t, patience, answer.to(s.Server, s.substitute(target.Expr)))
+			}
+			if p.ID != i+1 || p.GridPos.X+p.GridPos.W > 24 {
+				t.Errorf("%s: %s has the id %d and is not in order, or it is too wide", file, p.Title, p.ID)
+			}
+			for at := range p.GridPos.W * p.GridPos.H {
+				cell := [2]int{p.GridPos.X + at%p.GridPos.W, p.GridPos.Y + at/p.GridPos.W}
+				if other, ok := taken[cell]; ok {
+					t.Fatalf("%s: %s covers %s", file, p.Title, other)
+				}
+				taken[cell] = p.Title
+			}
+		}
+		for _, v := range d.Templating.List {
+			if v.Type == "query" && v.AllValue != ".*" { // which also matches a label that is absent
+				t.Errorf("%s: all values of %s are %q", file, v.Name, v.AllValue)
+			}
+		}
+		keepsClusters(t, file, text)
+		for _, record := range unique(regexp.MustCompile(`helm_state_metrics:\w+`).FindAllString(text, -1)) {
+			if !strings.Contains(rules, "record: "+record+"\n") {
+				t.Errorf("%s: there is no rule %s", file, record)
+			}
+		}
+		for _, link := range regexp.MustCompile(`https://[^"]+/runbook\.md#`).FindAllString(text, -1) {
+			if !strings.Contains(rules, "runbook_url: "+link) {
+				t.Errorf("%s: the runbook of the rules is not %s", file, link)
+			}
+		}
+		for _, section := range regexp.MustCompile(`['#](helm(?:release|state)[a-z]+)`).FindAllStringSubmatch(text, -1) {
+			if !regexp.MustCompile(`(?im)^### ` + section[1] + `$`).MatchString(runbook) {
+				t.Errorf("%s: the runbook has no section %s", file, section[1])
+			}
+		}
+	}
+}
+
+func unique(all []string) []string { return slices.Compact(slices.Sorted(slices.Values(all))) }
+
+// keepsClusters expects the label cluster in every join and aggregation by labels, except where clusters add up.
+func keepsClusters(t *testing.T, file, text string) {
+	t.Helper()
+	addUp := []string{"status", "chart", "chart, chart_version"}
+	for _, match := range regexp.MustCompile(`\b(on|by) \(([^)]*)\)`).FindAllStringSubmatch(text, -1) {
+		if !strings.HasPrefix(match[2], "cluster") && (match[1] == "on" || !slices.Contains(addUp, match[2])) {
+			t.Errorf("%s: %s has no cluster", file, match[0])
+		}
+	}
+}
+
+// scene is what a dashboard shows: the choices of a person, and what there is to be seen.
+type scene struct {
+	seed                          // with the facts about the releases that are chosen
+	choice      map[string]string // values of variables; All if missing
+	alerts      bool              // whether Prometheus has loaded the rules
+	thresholds  bool              // whether it has those of impatientRules
+	clusters    int               // that have these releases
+	exporters   int               // in each cluster
+	shards      int               // of these exporters, 1 for replicas
+	stale       int               // how many exporters in each cluster are cut off from the API server
+	allStatuses bool              // whether the exporters run with --metrics.all-statuses
+	guarded     bool              // whether they run with --auth-filter, and limited
+}
+
+// limited is how many releases of a namespace a guarded exporter exposes.
+const limited = 2
+
+// startFleet starts a Prometheus that scrapes exporters of the same releases, in one cluster for each scene. Its rules
+// tell which exporter is stale, and the thresholds of one of the clusters.
+func (s seed) startFleet(t *testing.T, stale *exporter, namespaces string) *prometheus.Server {
+	t.Helper()
+	start := func(flags ...string) string {
+		e := startExporter(t, shared.kubeconfig(t, access{}), append(flags, namespaces)...)
+		e.awaitReady(t)
+		return e.target()
+	}
+	replica, shard := start(), start("--shard=0", "--total-shards=2")
+	config := scraping
+	for cluster, targets := range map[string][]string{
+		"replicas": {replica, start()},
+		"stale":    {replica, stale.target()},
+		"shards":   {shard, start("--shard=1", "--total-shards=2")},
+		"partial":  {shard},
+		"statuses": {start("--metrics.all-statuses")},
+		"guarded":  {start("--auth-filter", fmt.Sprintf("--metrics.max-releases-per-namespace=%d", limited))},
+	} {
+		config += fmt.Sprintf("  - {labels: {cluster: %s}, targets: [\"%s\"]}\n", cluster, strings.Join(targets, `", "`))
+	}
+	rules := "groups:\n- name: fleet\n  rules:\n" +
+		"  - {record: helm_state_metrics:stale, expr: 'group by (cluster, job, instance) (helm_state_metrics_watch_up == 0)'}\n"
+	for _, setting := range settings {
+		rules += fmt.Sprintf("  - {record: helm_state_metrics:%s, expr: 1, labels: {cluster: statuses}}\n", setting)
+	}
+	return runPrometheus(t, config+fmt.Sprintf("  authorization: {credentials: %q}\nrule_files: [%q]\n",
+		shared.config.BearerToken, writeFile(t, "rules.yaml", rules)))
+}
+
+// scenes are one exporter, choices among its releases, and other exporters of these releases.
+func (s seed) scenes(file string) map[string]scene {
+	only := scene{seed: s, alerts: true, thresholds: true, clusters: 1, exporters: 1, shards: 1}
+	in := func(cluster string, c scene) scene {
+		c.seed, c.choice = s, map[string]string{"cluster": cluster}
+		c.Server = s.fleet
+		return c
+	}
+	scenes := map[string]scene{
+		"one exporter": only,
+		"two replicas": in("replicas", scene{clusters: 1, exporters: 2, shards: 1}),
+		"two shards":   in("shards", scene{clusters: 1, exporters: 2, shards: 2}),
+	}
+	if file == ofExporter {
+		scenes["a guarded exporter"] = in("guarded", scene{clusters: 1, exporters: 1, shards: 1, guarded: true})
+		return scenes
+	}
+	scenes["all statuses"] = in("statuses", scene{clusters: 1, thresholds: true, allStatuses: true})
+	scenes["a stale replica"] = in("stale", scene{clusters: 1, stale: 1})
+	inShop := func(f fact) bool { return f.Namespace == s.shop.namespace }
+	scenes["a namespace of two clusters"] = in("(replicas|shards)", scene{clusters: 2}).choose("namespace", s.shop.namespace, inShop)
+	scenes["a namespace"] = only.choose("namespace", s.team.namespace, func(f fact) bool { return !inShop(f) })
+	scenes["two names"] = only.choose("release", "(front|app)", func(f fact) bool { return f.Name == "front" || f.Name == "app" })
+	scenes["a chart, and what may have it"] = only.choose("chart", "hook", func(f fact) bool {
+		return strings.HasPrefix(f.Chart, "hook-") || isUndecodable(f)
+	})
+	return scenes
+}
+
+// choose sets a variable, which leaves the releases for which a condition holds.
+func (c scene) choose(variable, value string, holds func(fact) bool) scene {
+	c.choice = maps.Clone(c.choice)
+	if c.choice == nil {
+		c.choice = make(map[string]string)
+	}
+	c.choice[variable] = value
+	c.facts = slices.DeleteFunc(slices.Clone(c.facts), func(f fact) bool { return !holds(f) })
+	return c
+}
+
+// dashboards compares every query with its expected answer in each scene. Neither queries nor answers may be missing.
+func (s seed) dashboards(t *testing.T) {
+	for file, answers := range map[string]func(scene, *testing.T) map[string]answer{
+		ofReleases: scene.answersAboutReleases,
+		ofExporter: scene.answersAboutTheExporter,
+	} {
+		d, _ := readDashboard(t, file)
+		s.variables(t, file, d)
+		for name, c := range s.scenes(file) {
+			t.Run(file+"/"+name, func(t *testing.T) {
+				want := answers(c, t)
+				for _, p := range d.Panels {
+					for _, target := range p.Targets {
+						title := p.Title + "/" + target.RefID
+						answer, ok := want[title]
+						delete(want, title)
+						t.Run(title, func(t *testing.T) {
+							if !ok {
+								t.Fatal("there is no expected answer")
+							}
+							eventually(t, patience, c.expects(answer, target.Expr))
+						})
+					}
+				}
+				for title := range want {
+					t.Errorf("there is no query %s", title)
+				}
 			})
 		}
 	}
-	for name := range want {
-		t.Errorf("there is no query %s", name)
-	}
 }
 
-func (s seed) substitute(query string) string {
-	return strings.NewReplacer(
-		"$namespace", "("+s.shop.namespace+"|"+s.team.namespace+")",
-		"$chart", ".*",
-		"$hangs", "1",
-		"$__rate_interval", "1m",
-		"$__range_s", "3600",
-		"$__interval_ms", "3600000",
-	).Replace(query)
+// missingShard scrapes only one of two shards.
+func (s seed) missingShard(t *testing.T) {
+	d, _ := readDashboard(t, ofExporter)
+	at := slices.IndexFunc(d.Panels, func(p panel) bool { return p.Title == "Shards missing" })
+	c := scene{seed: seed{Server: s.fleet}, choice: map[string]string{"cluster": "partial"}, clusters: 1}
+	eventually(t, patience, c.expects(number(1), d.Panels[at].Targets[0].Expr))
+}
+
+func (c scene) substitute(query string) string {
+	pairs := []string{"$__rate_interval", "10m", "$__range_s", "3600", "$__interval_ms", "3600000"}
+	for _, variable := range []string{"cluster", "job", "namespace", "chart", "release"} {
+		pairs = append(pairs, "$"+variable, cmp.Or(c.choice[variable], ".*"))
+	}
+	return strings.NewReplacer(pairs...).Replace(query)
+}
+
+// scope says of what an answer is one part. What an answer lacks is the labels of the target, and cluster.
+type scope int
+
+const (
+	ofCluster  scope = iota
+	ofInstance       // of an exporter
+	ofShard          // of all shards of a cluster, once for each replica
+	ofAll            // of all clusters, which add up
+	ofAny            // of all clusters, which may have the same
+)
+
+// expects returns a check that a query has this answer, once for each cluster or exporter.
+func (c scene) expects(a answer, query string) func() error {
+	return func() error {
+		got, err := evaluateParts(c.Server, c.substitute(query))
+		if err != nil {
+			return err
+		}
+		parts := 1
+		switch a.scope {
+		case ofCluster:
+			parts = c.clusters
+		case ofInstance:
+			parts = c.exporters
+		case ofShard:
+			parts = c.exporters / c.shards
+		case ofAll:
+			a.series = maps.Clone(a.series)
+			for name := range a.series {
+				a.series[name] *= float64(c.clusters)
+			}
+		}
+		if len(a.series) == 0 && a.holds == nil {
+			parts = 0
+		}
+		if len(got) != parts {
+			return fmt.Errorf("it returns %d parts instead of %d: %v", len(got), parts, got)
+		}
+		for _, part := range got {
+			if err := a.accepts(part); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
 }
 
 var labelValues = regexp.MustCompile(`^label_values\((.+), (\w+)\)$`)
 
 // variables evaluates the queries that return the values of variables.
-func (s seed) variables(t *testing.T, d dashboard) {
+func (s seed) variables(t *testing.T, file string, d dashboard) {
 	t.Helper()
-	want := map[string]any{
-		"datasource": "prometheus",
-		"namespace":  slices.Sorted(slices.Values([]string{s.shop.namespace, s.team.namespace})),
-		"chart":      []string{"deprecated", "hook", "site-settings", "web"},
-		"hangs":      "300,900,1800,3600",
-	}
-	got := make(map[string]any)
-	for _, v := range d.Templating.List {
-		got[v.Name] = v.Query
-		match := labelValues.FindStringSubmatch(s.substitute(v.Definition))
-		if v.Type != "query" || match == nil {
-			continue
-		}
-		var values []string
-		eventually(t, patience, func() error {
-			return s.Get("/api/v1/label/"+match[2]+"/values", url.Values{"match[]": {match[1]}}, &values)
-		})
-		got[v.Name] = values
-		if query, _ := v.Query.(map[string]any); query["query"] != v.Definition {
-			t.Errorf("the variable %s has a query and a definition that differ", v.Name)
-		}
-	}
-	expect.Equal(t, "values of the variables", want, got)
-}
-
-// tally sums values of the releases for which a condition holds, by labels, as aggregations of PromQL do.
-func (s seed) tally(holds func(fact) bool, labels func(fact) map[string]string, value func(fact) float64) answer {
-	sums := make(series)
+	var names []string
 	for _, f := range s.facts {
-		if holds(f) {
-			sums[seriesName("", labels(f))] += value(f)
-		}
+		names = append(names, f.Name)
 	}
-	return answer{series: sums}
-}
-
-func one(fact) float64 { return 1 }
-
-// rows returns series without a name. Each has the given labels and one more, whose values are the keys.
-func rows(label string, values map[string]float64, more map[string]string) series {
-	all := make(series)
-	for key, value := range values {
-		labels := maps.Clone(more)
-		if labels == nil {
-			labels = make(map[string]string)
-		}
-		labels[label] = key
-		all.add(value, "", labels)
+	want := map[string][]string{
+		"cluster":   {"guarded", "partial", "replicas", "shards", "stale", "statuses"},
+		"job":       {"e2e"},
+		"namespace": slices.Sorted(slices.Values([]string{s.shop.namespace, s.team.namespace})),
+		"chart":     {"deprecated", "hook", "site-settings", "web"},
+		"release":   unique(names),
 	}
-	return all
-}
-
-// answers returns the expected answers to the queries, by the titles of panels and the letters of queries.
-func (s seed) answers(t *testing.T) map[string]answer {
-	t.Helper()
-	all := s.answersAboutReleases(t)
-	maps.Copy(all, s.answersAboutCharts())
-	maps.Copy(all, s.answersAboutTheExporter())
-	return all
-}
-
-// total is the number of releases for which a condition holds.
-func (s seed) total(holds func(fact) bool) answer {
-	return s.tally(holds, func(fact) map[string]string { return nil }, one)
-}
-
-// each has one series for each release for which a condition holds.
-func (s seed) each(holds func(fact) bool, value func(fact) float64) answer {
-	return s.tally(holds, func(f fact) map[string]string { return map[string]string{"namespace": f.Namespace, "name": f.Name} }, value)
-}
-
-func every(fact) bool         { return true }
-func failed(f fact) bool      { return f.Status == "failed" }
-func pending(f fact) bool     { return strings.HasPrefix(f.Status, "pending-") }
-func bad(f fact) bool         { return failed(f) || pending(f) || f.Status == "uninstalling" }
-func badButRuns(f fact) bool  { return bad(f) && f.deployed > 0 }
-func hasNoRow(f fact) bool    { return strings.HasPrefix(f.Status, "uninstall") }
-func notDeployed(f fact) bool { return f.deployed == 0 }
-
-func revision(f fact) float64  { return float64(f.Revision) }
-func lastWrite(f fact) float64 { return 1000 * float64(f.record.modified().Unix()) }
-
-func (s seed) answersAboutReleases(t *testing.T) map[string]answer {
-	t.Helper()
-	byStatus := rows("status", map[string]float64{
-		"deployed": 0, "failed": 0, "pending-install": 0, "pending-rollback": 0, "pending-upgrade": 0,
-	}, nil)
-	byOtherStatus, withStatus := make(series), make(series)
-	for _, f := range s.facts {
-		if status := seriesName("", map[string]string{"status": f.Status}); hasNoRow(f) {
-			byOtherStatus[status]++
-		} else {
-			byStatus[status]++
-		}
-		if bad(f) {
-			withStatus.add(1, "", map[string]string{"namespace": f.Namespace, "name": f.Name, "status": f.Status})
-		}
+	if file == ofExporter {
+		maps.DeleteFunc(want, func(name string, _ []string) bool { return name != "cluster" && name != "job" })
 	}
-	sizes := s.each(every, func(f fact) float64 { return float64(len(f.record.payload)) / (1 << 20) })
-	sizes.within = 512. / (1 << 20) // See sizeWhenRead.
-	return map[string]answer{
-		"Releases/A":                    s.total(every),
-		"Failed/A":                      s.total(failed),
-		"Pending/A":                     s.total(pending),
-		"Hanging/A":                     s.total(pending),
-		"Without a deployed revision/A": s.total(notDeployed),
-		"Releases by status/A":          {series: byStatus},
-		"Releases by status/B":          {series: byOtherStatus},
-		"Failing and stuck releases/A":  {series: withStatus},
-		"Failing and stuck releases/B":  s.each(bad, revision),
-		"Failing and stuck releases/C":  s.each(badButRuns, func(f fact) float64 { return float64(f.deployed) }),
-		"Failing and stuck releases/D":  s.each(bad, lastWrite),
-		"Failing and stuck releases/E":  s.versions(bad, "namespace", "name", "chart", "chart_version"),
-		"Recent changes/A":              s.each(every, lastWrite),
-		"Recent changes/B":              s.each(every, func(f fact) float64 { return 1000 * float64(f.Updated.unix(t)) }),
-		"Recent changes/C":              s.each(every, revision),
-		"Releases that changed/A":       s.total(every),
-		"Largest records/A":             sizes,
-		"Most stored revisions/A":       s.each(every, func(f fact) float64 { return float64(f.stored) }),
-	}
-}
-
-// versions counts releases by the given labels of helm_release_info.
-func (s seed) versions(holds func(fact) bool, labels ...string) answer {
-	return s.tally(holds, func(f fact) map[string]string {
-		chart := chartVersion.FindStringSubmatch(f.Chart)
-		all := map[string]string{
-			"namespace": f.Namespace, "name": f.Name, "revision": strconv.Itoa(f.Revision),
-			"chart": chart[1], "chart_version": chart[2], "app_version": f.AppVersion,
+	for _, from := range []scene{{seed: seed{Server: s.fleet}}, {seed: s}} {
+		if from.Server == s.Server {
+			want["cluster"] = nil
 		}
-		maps.DeleteFunc(all, func(label, _ string) bool { return !slices.Contains(labels, label) })
-		return all
-	}, one)
-}
-
-func (s seed) answersAboutCharts() map[string]answer {
-	dated := func(f fact) bool { return f.Name == "dated" }
-	return map[string]answer{
-		"Charts/A":                     {series: series{"": 4}},
-		"Charts and versions/A":        s.versions(every, "chart", "chart_version", "app_version"),
-		"Charts in several versions/A": {series: series{`{chart="web"}`: 2}},
-		"Where each version runs/A":    s.versions(every, "chart", "chart_version", "app_version", "namespace", "name", "revision"),
-		"Deprecated charts/A":          s.versions(dated, "namespace", "name", "chart", "chart_version"),
-	}
-}
-
-func (s seed) answersAboutTheExporter() map[string]answer {
-	zero := func(keys string) map[string]float64 {
-		values := make(map[string]float64)
-		for _, key := range strings.Fields(keys) {
-			values[key] = 0
-		}
-		return values
-	}
-	secrets := map[string]string{"storage": "secrets"}
-	// grows has exactly these series. Those named are above 0, and the others are 0.
-	grows := func(all series, some ...string) answer {
-		return answer{holds: func(got series) bool {
-			for name := range all {
-				value, ok := got[name]
-				if !ok || value > 0 != slices.Contains(some, name) {
-					return false
-				}
+		got := make(map[string][]string)
+		for _, v := range d.Templating.List {
+			match := labelValues.FindStringSubmatch(from.substitute(v.Query))
+			if v.Type != "query" || match == nil {
+				continue
 			}
-			return len(got) == len(all)
-		}}
-	}
-	// between has one series with a value in a range.
-	between := func(name string, low, high float64) answer {
-		return answer{holds: func(got series) bool { return len(got) == 1 && got[name] > low && got[name] < high }}
-	}
-	watches := rows("namespace", map[string]float64{s.shop.namespace: 1, s.team.namespace: 1}, secrets)
-	// Bookmarks come about once per minute.
-	silence := rows("namespace", map[string]float64{s.shop.namespace: 60, s.team.namespace: 60}, secrets)
-	return map[string]answer{
-		"Exporters that answer/A":  {series: series{"": 1}},
-		"Payloads to be read/A":    {series: series{"": 0}},
-		"Watches/A":                {series: watches},
-		"Silence of the watches/A": {series: silence, within: 60},
-		"Watch events/A": grows(rows("type", zero("add update delete"), secrets),
-			`{storage="secrets",type="add"}`, `{storage="secrets",type="update"}`),
-		"Watch errors/A":                    {series: rows("reason", zero("expired forbidden other throttled unauthorized unavailable"), secrets)},
-		"Payload reads/A":                   grows(rows("result", zero("ok not_found forbidden error"), nil), `{result="ok"}`),
-		"Payloads that cannot be decoded/A": {series: rows("reason", zero("base64 empty gzip json limit no_payload truncated"), nil)},
-		"CPU/A":                             between("", 0, 2),
-		"Memory/A":                          between("process_resident_memory_bytes", 5e6, 5e8),
-		"Scrape duration/A":                 between("scrape_duration_seconds", 0, 1),
-		"Samples per scrape/A":              between("scrape_samples_scraped", 100, 1000),
+			var values []string
+			eventually(t, patience, func() error {
+				return from.Get("/api/v1/label/"+match[2]+"/values", url.Values{"match[]": {match[1]}}, &values)
+			})
+			got[v.Name] = values
+		}
+		expect.Equal(t, file+": values of the variables", want, got, cmpopts.EquateEmpty())
 	}
 }
