@@ -56,10 +56,12 @@ func TestBadValues(t *testing.T) {
 		"networkPolicy.from=null":                  "from",
 		"networkPolicy.apiServer.cidrs={10.0.0.1}": "cidrs",
 		// The templates check what the schema cannot check.
-		"serviceMonitor.enabled=true,service.enabled=false":              "service.enabled",
-		"prometheusRule.enabled=true,prometheusRule.disabled={Nothing}":  `no rule "Nothing"`,
-		"prometheusRule.enabled=true,prometheusRule.overrides.No.for=1m": `no rule "No"`,
-		"prometheusRule.overrides.HelmReleaseFailed.alert=new":           "alert",
+		"serviceMonitor.enabled=true,service.enabled=false":                               "service.enabled",
+		"prometheusRule.enabled=true,prometheusRule.disabled={Nothing}":                   `no rule "Nothing"`,
+		"prometheusRule.enabled=true,prometheusRule.overrides.No.for=1m":                  `no rule "No"`,
+		"prometheusRule.overrides.HelmReleaseFailed.alert=new":                            "alert",
+		"prometheusRule.runbookURL=runbook.md":                                            "runbookURL",
+		"prometheusRule.enabled=true,prometheusRule.disabled={helm_state_metrics:failed}": "only alerts can be disabled",
 	} {
 		t.Run(value, func(t *testing.T) {
 			inBoth(t, func(t *testing.T, helm string) {
@@ -80,7 +82,7 @@ func TestRulesAreOverridden(t *testing.T) {
 	inBoth(t, func(t *testing.T, helm string) {
 		got := rules(t, expect.Value(template(helm, "--set=prometheusRule.enabled=true",
 			"--set=prometheusRule.overrides."+alert+".for=31m",
-			"--set=prometheusRule.overrides."+alert+".labels.team=shop",
+			"--set=prometheusRule.overrides."+alert+".labels.severity=critical",
 			"--set=prometheusRule.overrides."+record+".expr=1800",
 			"--set=prometheusRule.disabled={"+gone+"}"))(t))
 		want := make(map[string]map[string]any)
@@ -88,13 +90,62 @@ func TestRulesAreOverridden(t *testing.T) {
 			want[name] = (&unstructured.Unstructured{Object: rule}).DeepCopy().Object
 		}
 		want[alert]["for"] = "31m"
-		want[alert]["labels"].(map[string]any)["team"] = "shop"
+		want[alert]["labels"] = map[string]any{"severity": "critical"}
 		want[record]["expr"] = float64(1800)
 		delete(want, gone)
 		if len(want) != len(original)-1 {
 			t.Fatalf("there is no rule %s to leave out", gone)
 		}
 		expect.Equal(t, "the rules differ", want, got)
+	})
+}
+
+// TestRunbookURL sets another runbook for all alerts and yet another one for one of them.
+func TestRunbookURL(t *testing.T) {
+	inBoth(t, func(t *testing.T, helm string) {
+		all := rules(t, expect.Value(template(helm, "--set=prometheusRule.enabled=true", "--set=prometheusRule.runbookURL=https://wiki/helm",
+			"--set=prometheusRule.overrides.HelmReleaseFailed.annotations.runbook_url=https://wiki/failed"))(t))
+		for name, rule := range all {
+			if rule["alert"] == nil {
+				continue
+			}
+			want := "https://wiki/helm#" + strings.ToLower(name)
+			if name == "HelmReleaseFailed" {
+				want = "https://wiki/failed"
+			}
+			expect.Equal(t, "runbook of "+name, any(want), rule["annotations"].(map[string]any)["runbook_url"])
+		}
+	})
+}
+
+// TestRulesServeAllInstallations expects that of two installations only one that asks for them has rules, and that these
+// rules would be the same in the other one, which therefore needs none.
+func TestRulesServeAllInstallations(t *testing.T) {
+	inBoth(t, func(t *testing.T, helm string) {
+		render := func(release string, values ...string) map[string]map[string]any {
+			args := []string{"template", release, shipped.Chart(), "--namespace=" + release, "--kube-version=1.25.0", "--set=serviceMonitor.enabled=true"}
+			return rules(t, expect.Value(run(helm, append(args, sets(values)...)...))(t))
+		}
+		const enabled = "prometheusRule.enabled=true"
+		platform := render("platform", enabled)
+		if len(platform) == 0 {
+			t.Fatal("the first installation has no rules")
+		}
+		expect.Equal(t, "rules of the second installation", map[string]map[string]any{}, render("team", "namespaces={team}"))
+		expect.Equal(t, "rules depend on the installation", platform, render("team", "namespaces={team}", enabled))
+	})
+}
+
+// TestNamespaceOfTheRules puts the rules where the operator looks for them.
+func TestNamespaceOfTheRules(t *testing.T) {
+	inBoth(t, func(t *testing.T, helm string) {
+		text := expect.Value(template(helm, "--set=prometheusRule.enabled=true,prometheusRule.namespace=monitoring"))(t)
+		found := slices.ContainsFunc(parse(t, text), func(o unstructured.Unstructured) bool {
+			return o.GetKind() == "PrometheusRule" && o.GetNamespace() == "monitoring"
+		})
+		if !found {
+			t.Error("there is no PrometheusRule in the namespace")
+		}
 	})
 }
 

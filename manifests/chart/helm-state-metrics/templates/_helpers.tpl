@@ -103,26 +103,35 @@ httpGet:
   {{- end }}
 {{- end -}}
 
-{{/* The groups of files/rules.yaml with overrides merged and disabled rules removed. */}}
+{{/* The groups of files/rules.yaml with overrides merged and disabled alerts removed. */}}
 {{- define "helm-state-metrics.ruleGroups" -}}
-{{- $names := list -}}
+{{- $values := .Values.prometheusRule -}}
+{{- $alerts := list -}}
+{{- $records := list -}}
 {{- $groups := list -}}
 {{- range (.Files.Get "files/rules.yaml" | fromYaml).groups -}}
   {{- $rules := list -}}
   {{- range .rules -}}
-    {{- $name := .alert | default .record -}}
-    {{- $names = append $names $name -}}
-    {{- if not (has $name $.Values.prometheusRule.disabled) -}}
-      {{- $rules = append $rules (mergeOverwrite . (get $.Values.prometheusRule.overrides $name | default dict)) -}}
+    {{- if .alert -}}
+      {{- $alerts = append $alerts .alert -}}
+      {{- $_ := set .annotations "runbook_url" (printf "%s#%s" $values.runbookURL (lower .alert)) -}}
+    {{- else -}}
+      {{- $records = append $records .record -}}
+    {{- end -}}
+    {{- if not (has .alert $values.disabled) -}}
+      {{- $rules = append $rules (mergeOverwrite . (get $values.overrides (.alert | default .record) | default dict)) -}}
     {{- end -}}
   {{- end -}}
-  {{- if $rules -}}
-    {{- $groups = append $groups (set . "rules" $rules) -}}
+  {{- $groups = append $groups (set . "rules" $rules) -}}
+{{- end -}}
+{{- range $values.disabled -}}
+  {{- if has . $records -}}
+    {{- fail (printf "prometheusRule.disabled: alerts and dashboards need the recording rule %q; only alerts can be disabled" .) -}}
   {{- end -}}
 {{- end -}}
-{{- range concat (keys .Values.prometheusRule.overrides) .Values.prometheusRule.disabled -}}
-  {{- if not (has . $names) -}}
-    {{- fail (printf "prometheusRule: there is no rule %q; the rules are %s" . (join ", " $names)) -}}
+{{- range concat (keys $values.overrides) $values.disabled -}}
+  {{- if not (has . (concat $alerts $records)) -}}
+    {{- fail (printf "prometheusRule: there is no rule %q; the rules are %s" . (join ", " (concat $alerts $records))) -}}
   {{- end -}}
 {{- end -}}
 {{- toYaml $groups -}}
