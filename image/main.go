@@ -54,23 +54,10 @@ func run(args []string, stdout io.Writer) error {
 		return fmt.Errorf("compress: %w", err)
 	}
 
-	const label = "org.opencontainers.image."
 	a := archive{date: date, tar: tar.NewWriter(stdout)}
 	config := a.blob(encode(map[string]any{
 		"created": date, "architecture": *arch, "os": "linux",
-		"config": map[string]any{
-			"User":         "65532:65532",
-			"Entrypoint":   []string{"/helm-state-metrics"},
-			"ExposedPorts": map[string]any{"8080/tcp": struct{}{}, "8081/tcp": struct{}{}},
-			"Labels": map[string]string{
-				label + "title":       "helm-state-metrics",
-				label + "description": "Prometheus metrics about the state of Helm releases",
-				label + "licenses":    "Apache-2.0",
-				label + "version":     *version,
-				label + "revision":    *revision,
-				label + "created":     *created,
-			},
-		},
+		"config":  container(*version, *revision, *created),
 		"rootfs":  map[string]any{"type": "layers", "diff_ids": []string{digest(plain)}},
 		"history": []any{map[string]any{"created": date, "created_by": "make image"}},
 	}))
@@ -94,6 +81,24 @@ func run(args []string, stdout io.Writer) error {
 }
 
 const mediaManifest = "application/vnd.oci.image.manifest.v1+json"
+
+// container says how to run the image.
+func container(version, revision, created string) map[string]any {
+	const label = "org.opencontainers.image."
+	return map[string]any{
+		"User":         "65532:65532",
+		"Entrypoint":   []string{"/helm-state-metrics"},
+		"ExposedPorts": map[string]any{"8080/tcp": struct{}{}, "8081/tcp": struct{}{}},
+		"Labels": map[string]string{
+			label + "title":       "helm-state-metrics",
+			label + "description": "Prometheus metrics about the state of Helm releases",
+			label + "licenses":    "Apache-2.0",
+			label + "version":     version,
+			label + "revision":    revision,
+			label + "created":     created,
+		},
+	}
+}
 
 // layer returns an archive of all files of the image.
 func layer(exporter, roots string, date time.Time) ([]byte, error) {
