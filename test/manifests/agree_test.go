@@ -1,6 +1,8 @@
 package manifests_test
 
 import (
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -8,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/helm-state-metrics/helm-state-metrics/test/support/expect"
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/shipped"
 )
 
 // variants are kustomizations and the values with which the chart is the same.
@@ -84,6 +87,20 @@ func sets(values []string) []string {
 		args[i] = "--set=" + value
 	}
 	return args
+}
+
+// TestMoreShards patches the component as manifests/README.md says.
+func TestMoreShards(t *testing.T) {
+	readme := string(expect.Value(os.ReadFile(filepath.Join(shipped.Manifests(), "README.md")))(t))
+	_, patches, found := strings.Cut(readme, "```yaml\npatches:\n")
+	patches, _, closed := strings.Cut(patches, "```")
+	if !found || !closed {
+		t.Fatal("there is no patch")
+	}
+	text := shipped.Kustomization("default", "shards") + "patches:\n" + patches
+	built := expect.Value(run("kubectl", "kustomize", shipped.WriteKustomizations(t, map[string]string{".": text})))(t)
+	rendered := expect.Value(template("helm4", "--set=shards=4", "--kube-version=1.28.0"))(t)
+	expect.Equal(t, "kustomize differs", normalized(parse(t, rendered)), normalized(parse(t, built)))
 }
 
 // normalized removes the differences that are intended.

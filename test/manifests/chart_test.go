@@ -211,18 +211,25 @@ func TestOnePodHasNoBudget(t *testing.T) {
 
 // TestInstallationsDoNotCollide renders the same name in two namespaces, which both watch a third one.
 func TestInstallationsDoNotCollide(t *testing.T) {
-	values := []string{"auth.enabled=true,auth.tenantView=true", "namespaces={team-a}", "namespaces={team-a},rbac.clusterRole=false"}
-	for _, value := range values {
-		inBoth(t, func(t *testing.T, helm string) {
-			first := parse(t, expect.Value(template(helm, "--set="+value))(t))
-			second := parse(t, expect.Value(template(helm, "--set="+value, "--namespace=other"))(t))
-			for _, o := range first {
-				if slices.ContainsFunc(second, func(p unstructured.Unstructured) bool { return key(p) == key(o) }) {
-					t.Errorf("%s: both have a %s", value, key(o))
-				}
+	differ := func(t *testing.T, first, second string) {
+		t.Helper()
+		others := parse(t, second)
+		for _, o := range parse(t, first) {
+			if slices.ContainsFunc(others, func(other unstructured.Unstructured) bool { return key(other) == key(o) }) {
+				t.Errorf("both have a %s", key(o))
 			}
+		}
+	}
+	for _, value := range []string{"auth.enabled=true,auth.tenantView=true", "namespaces={team-a}", "namespaces={team-a},rbac.clusterRole=false"} {
+		inBoth(t, func(t *testing.T, helm string) {
+			differ(t, expect.Value(template(helm, "--set="+value))(t), expect.Value(template(helm, "--set="+value, "--namespace=other"))(t))
 		})
 	}
+	t.Run("by kustomize", func(t *testing.T) {
+		text := shipped.Kustomization("base", "cluster-wide", "auth", "tenant-view")
+		other := shipped.WriteKustomizations(t, map[string]string{".": "namespace: other\nnameSuffix: -other\n" + text})
+		differ(t, expect.Value(build(t, "base", "cluster-wide", "auth", "tenant-view"))(t), expect.Value(run("kubectl", "kustomize", other))(t))
+	})
 }
 
 // TestTestPod checks that `helm test` does what the exporter does, and that its pod is no target of scrapes.

@@ -80,12 +80,12 @@ containers:
     {{- if or $sharded .Values.env }}
     env:
       {{- if $sharded }}
+      - name: TOTAL_SHARDS
+        value: {{ .Values.shards | quote }}
       - name: POD_INDEX
         valueFrom:
           fieldRef:
             fieldPath: metadata.labels['apps.kubernetes.io/pod-index']
-      - name: TOTAL_SHARDS
-        value: {{ .Values.shards | quote }}
       {{- end }}
       {{- with .Values.env }}
       {{- toYaml . | nindent 6 }}
