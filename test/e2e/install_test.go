@@ -116,7 +116,8 @@ func TestInstall(t *testing.T) {
 	t.Run("by Helm with shards", func(t *testing.T) {
 		t.Parallel()
 		h := newHelm(t, "helm4", newNamespace(t, "shards"), "secret")
-		h.run(t, "install app "+exporterChart()+" --set=shards=2")
+		h.run(t, "install app "+exporterChart())
+		h.run(t, "upgrade app "+exporterChart()+" --set=shards=2")
 		s := expect.Value(shared.client.AppsV1().StatefulSets(h.namespace).Get(t.Context(), "app-helm-state-metrics", metav1.GetOptions{}))(t)
 		expect.Value(shared.client.CoreV1().Services(h.namespace).Get(t.Context(), s.Spec.ServiceName, metav1.GetOptions{}))(t)
 		require(t, "docker", missing)
