@@ -90,9 +90,12 @@ bin/image/ca-certificates.crt: $(wildcard test/tools/roots/*)
 	@cd test/tools/roots && $(GO) run . >../../../$@
 
 release_archs := amd64 arm64
-.PHONY: release
-release: $(release_archs:%=bin/image/linux-%/helm-state-metrics) bin/image/ca-certificates.crt bin/cyclonedx-gomod ## Write binaries, images, SBOMs and checksums for linux amd64 and arm64 into bin/release
+.PHONY: committed
+committed:
 	@case '$(version)' in *-dirty) echo "a release needs a clean work tree: commit first" >&2; exit 1;; esac
+
+.PHONY: release
+release: committed $(release_archs:%=bin/image/linux-%/helm-state-metrics) bin/image/ca-certificates.crt bin/cyclonedx-gomod ## Write binaries, images, SBOMs and checksums for linux amd64 and arm64 into bin/release
 	@rm -rf bin/release && mkdir -p bin/release
 	@set -e; for arch in $(release_archs); do \
 		name=bin/release/helm-state-metrics-$(version:v%=%)-linux-$$arch; \
