@@ -101,7 +101,7 @@ release: committed $(release_archs:%=bin/image/linux-%/helm-state-metrics) bin/i
 		name=bin/release/helm-state-metrics-$(version:v%=%)-linux-$$arch; \
 		install -m 755 bin/image/linux-$$arch/helm-state-metrics $$name; \
 		$(call write_image,$$arch,$(IMAGE):$(version:v%=%)) >$$name-image.tar; \
-		bin/cyclonedx-gomod bin -json -std -noserial -notimestamp -version '$(version)' -output $$name.cdx.json $$name 2>/dev/null; done
+		bin/cyclonedx-gomod bin -json -std -noserial -notimestamp -version '$(version)' -output $$name.cdx.json $$name; done
 	@cd bin/release && export LC_ALL=C && sha256sum helm-state-metrics-* >SHA256SUMS
 	@cat bin/release/SHA256SUMS
 
