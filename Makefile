@@ -27,17 +27,16 @@ go_build := CGO_ENABLED=0 $(GO) build -buildvcs=false
 
 # The version comes from the git tags. In a source archive it comes from the file VERSION.
 stamp    := github.com/prometheus/common/version
-version  = $(shell git describe --tags --always --dirty 2>/dev/null || cat VERSION 2>/dev/null || echo unknown)
+version  = $(shell git describe --tags --always --abbrev=12 --dirty 2>/dev/null || cat VERSION 2>/dev/null || echo unknown)
 revision = $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 branch   = $(shell git rev-parse --abbrev-ref HEAD 2>/dev/null || echo unknown)
 # The date of the commit, so that builds are reproducible.
 date     = $(shell git log -1 --format=%cI 2>/dev/null)
-ldflags  = -s -w -X $(stamp).Version=$(version:v%=%) -X $(stamp).Revision=$(revision) \
-           -X $(stamp).Branch=$(branch) -X $(stamp).BuildDate=$(date)
+ldflags  = -s -w -X $(stamp).Version=$(version:v%=%) -X $(stamp).Revision=$(revision) -X $(stamp).BuildDate=$(date)
 
-# A file that changes with ldflags, so that make rebuilds the binaries.
+# A file that changes with these, so that make rebuilds the binaries.
 stamped := bin/.stamp
-$(shell mkdir -p bin; echo '$(ldflags)' | cmp -s - $(stamped) || echo '$(ldflags)' >$(stamped))
+$(shell mkdir -p bin; echo '$(ldflags) $(branch)' | cmp -s - $(stamped) || echo '$(ldflags) $(branch)' >$(stamped))
 
 sources := $(shell find cmd internal -type f ! -name '*_test.go' ! -path '*/testdata/*' 2>/dev/null)
 
@@ -61,24 +60,27 @@ build: bin/helm-state-metrics ## Build the exporter into bin/
 
 bin/helm-state-metrics: go.mod go.sum $(sources) $(stamped)
 	$(call started,helm-state-metrics (about 2 minutes when nothing is cached))
-	@$(go_build) -trimpath -ldflags='$(ldflags)' -o $@ ./cmd/helm-state-metrics
+	@$(go_build) -trimpath -ldflags='$(ldflags) -X $(stamp).Branch=$(branch)' -o $@ ./cmd/helm-state-metrics
 
 .PHONY: run
 run: build ## Run the exporter against the cluster of your kubeconfig (ARGS="…" adds flags)
 	@bin/helm-state-metrics $(ARGS)
 
-##### The image
+##### The image and the release
 
-# With several architectures each image gets its own tag: only a registry can combine them into one. --no-cache, because
-# the classic builder reuses cached steps of another architecture and fails.
+# write_image writes the archive of the image $(2) for the architecture $(1) to stdout.
+write_image = $(GO) run ./image -arch $(1) -name $(2) -version '$(version:v%=%)' -revision '$(revision)' -created '$(date)' \
+	-exporter bin/image/linux-$(1)/helm-state-metrics -roots bin/image/ca-certificates.crt
+
+# With several architectures each image gets its own tag: only a registry can combine them into one.
 .PHONY: image
 image: $(ARCH:%=bin/image/linux-%/helm-state-metrics) bin/image/ca-certificates.crt ## Build the container image for this machine's architecture (ARCH="amd64 arm64" IMAGE=… TAG=…)
 	@set -e; for arch in $(ARCH); do \
-		docker build --quiet --no-cache --platform linux/$$arch --file Dockerfile --tag $(IMAGE):$(TAG)$(if $(word 2,$(ARCH)),-$$arch) \
-			--build-arg TARGETARCH=$$arch --build-arg VERSION=$(version:v%=%) --build-arg REVISION=$(revision) \
-			--build-arg CREATED=$(date) bin/image >/dev/null; \
-		echo "built $(IMAGE):$(TAG)$(if $(word 2,$(ARCH)),-$$arch)"; done
+		name=$(IMAGE):$(TAG)$(if $(word 2,$(ARCH)),-$$arch); \
+		$(call write_image,$$arch,$$name) | docker load --quiet >/dev/null; \
+		echo "built $$name"; done
 
+# Without the branch, which is not the same in all clones of a commit: even the build ID depends on the flags.
 bin/image/linux-%/helm-state-metrics: go.mod go.sum $(sources) $(stamped)
 	$(call started,helm-state-metrics for $*)
 	@GOOS=linux GOARCH=$* $(go_build) -trimpath -ldflags='$(ldflags)' -o $@ ./cmd/helm-state-metrics
@@ -86,6 +88,27 @@ bin/image/linux-%/helm-state-metrics: go.mod go.sum $(sources) $(stamped)
 bin/image/ca-certificates.crt: $(wildcard test/tools/roots/*)
 	@mkdir -p $(@D)
 	@cd test/tools/roots && $(GO) run . >../../../$@
+
+release_archs := amd64 arm64
+.PHONY: committed
+committed:
+	@case '$(version)' in *-dirty) echo "a release needs a clean work tree: commit first" >&2; exit 1;; esac
+
+.PHONY: release
+release: committed $(release_archs:%=bin/image/linux-%/helm-state-metrics) bin/image/ca-certificates.crt bin/cyclonedx-gomod ## Write binaries, images, SBOMs and checksums for linux amd64 and arm64 into bin/release
+	@rm -rf bin/release && mkdir -p bin/release
+	@set -e; for arch in $(release_archs); do \
+		name=bin/release/helm-state-metrics-$(version:v%=%)-linux-$$arch; \
+		install -m 755 bin/image/linux-$$arch/helm-state-metrics $$name; \
+		$(call write_image,$$arch,$(IMAGE):$(version:v%=%)) >$$name-image.tar; \
+		bin/cyclonedx-gomod bin -json -std -noserial -notimestamp -version '$(version)' -output $$name.cdx.json $$name; done
+	@cd bin/release && export LC_ALL=C && sha256sum helm-state-metrics-* >SHA256SUMS
+	@cat bin/release/SHA256SUMS
+
+# -trimpath, because the SBOM has the checksum of the program that wrote it.
+bin/cyclonedx-gomod: test/tools/cyclonedx-gomod/go.mod test/tools/cyclonedx-gomod/go.sum
+	$(call started,cyclonedx-gomod (about half a minute when nothing is cached))
+	@cd test/tools/cyclonedx-gomod && $(go_build) -trimpath -ldflags='-s -w' -o ../../../$@ github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod
 
 ##### Checks
 
@@ -154,8 +177,9 @@ demo: ## Run a control plane, install releases with Helm 3 and 4, and run the ex
 ##### Programs for tests. The go.mod files have their versions.
 
 modules    := . test/cluster $(patsubst %/go.mod,%,$(wildcard test/tools/*/go.mod))
-# Files for the tests of the container image. Built before the tests, because a build for a new architecture takes minutes.
-test_image := $(if $(shell command -v docker),$(foreach arch,amd64 arm64,bin/image/linux-$(arch)/helm-state-metrics) bin/image/ca-certificates.crt)
+# Files for the tests of the image and the release. Built before the tests, because a build for a new architecture takes
+# minutes.
+test_image := $(release_archs:%=bin/image/linux-%/helm-state-metrics) bin/image/ca-certificates.crt bin/cyclonedx-gomod
 test_tools := bin/cluster bin/kubectl bin/crds bin/helm3 bin/helm4 bin/promtool bin/prometheus
 
 .PHONY: cluster

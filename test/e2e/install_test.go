@@ -63,48 +63,100 @@ func TestInstall(t *testing.T) {
 	})
 	t.Run("by Helm", func(t *testing.T) {
 		inBoth(t, "own", "secret", func(t *testing.T, h helm) {
-			// Cluster roles have no namespace, so the name must differ.
-			h.run(t, "install "+h.namespace+" "+shipped.Chart())
-			d := deployed(t, h.namespace, h.namespace+"-helm-state-metrics")
+			// Both have the same name, in different namespaces of one cluster.
+			h.run(t, "install app "+exporterChart())
+			d := deployed(t, h.namespace, "app-helm-state-metrics")
+			accepted(t, h.run(t, "get hooks app"))
 			require(t, "docker", missing)
 			c := startContainer(t, image, d, mountsOf(t, d))
 			eventually(t, patience, c.has(series{seriesName("helm_release_info", map[string]string{
-				"name": h.namespace, "namespace": h.namespace, "revision": "1",
+				"name": "app", "namespace": h.namespace, "revision": "1",
 				"chart": "helm-state-metrics", "chart_version": "0.1.0", "app_version": "0.1.0",
 			}): 1}))
 			probesAnswer(t, c, d)
 			c.end(t)
 
 			// The rights change with the values, change back, and end.
-			h.run(t, "upgrade "+h.namespace+" "+shipped.Chart()+" --set=namespaces={"+h.namespace+"}")
 			narrow := map[string]bool{"get secrets in " + h.namespace: true, "list secrets in " + h.namespace: true, "watch secrets in " + h.namespace: true}
-			expect.Equal(t, "after the upgrade", narrow, granted(t, d))
-			h.run(t, "rollback "+h.namespace)
+			for _, values := range []string{"", ",rbac.clusterRole=false"} {
+				h.run(t, "upgrade app "+exporterChart()+" --set=namespaces={"+h.namespace+"}"+values)
+				expect.Equal(t, "after the upgrade", narrow, granted(t, d))
+			}
+			h.run(t, "rollback app 1")
 			expect.Equal(t, "after the rollback", map[string]bool{"get secrets": true, "list secrets": true, "watch secrets": true}, granted(t, d))
-			h.run(t, "uninstall "+h.namespace)
+			h.run(t, "uninstall app")
 			if left := granted(t, d); len(left) > 0 {
 				t.Errorf("after the uninstallation the account still has the rights %v", left)
 			}
 		})
 	})
-	t.Run("by Helm with TLS", func(t *testing.T) {
+	t.Run("by Helm with TLS and a password", func(t *testing.T) {
 		t.Parallel()
 		h := newHelm(t, "helm4", newNamespace(t, "tls"), "secret")
 		cert, key := selfSigned(t)
 		kubectl(t, "", "create", "secret", "tls", "certificate", "-n", h.namespace,
 			"--cert="+writeFile(t, "tls.crt", cert), "--key="+writeFile(t, "tls.key", key))
-		h.run(t, "install "+h.namespace+" "+shipped.Chart()+" --set=tls.enabled=true,tls.secretName=certificate")
-		d := deployed(t, h.namespace, h.namespace+"-helm-state-metrics")
+		kubectl(t, "", "create", "secret", "generic", "web", "-n", h.namespace,
+			"--from-literal=web.yml=tls_server_config: {cert_file: tls.crt, key_file: tls.key}\nbasic_auth_users: {prometheus: "+passwordHash+"}")
+		h.run(t, "install app "+exporterChart()+" --set=tls.enabled=true,tls.secretName=certificate,tls.webConfigSecretName=web")
+		d := deployed(t, h.namespace, "app-helm-state-metrics")
 		require(t, "docker", missing)
 		c := startContainer(t, image, d, mountsOf(t, d))
+		probesAnswer(t, c, d)
 		authorities := x509.NewCertPool()
 		authorities.AppendCertsFromPEM([]byte(cert))
 		c.client.Transport = &http.Transport{TLSClientConfig: &tls.Config{RootCAs: authorities, MinVersion: tls.VersionTLS12}}
-		c.metrics = strings.Replace(c.metrics, "http:", "https:", 1)
+		plain := c.metrics
+		c.metrics = strings.Replace(plain, "http:", "https:", 1)
+		eventually(t, patience, c.answers("/metrics", http.StatusUnauthorized))
+		c.metrics = strings.Replace(plain, "http://", "https://prometheus:correct%20horse@", 1)
 		eventually(t, patience, c.answers("/metrics", http.StatusOK))
-		probesAnswer(t, c, d)
 		c.end(t)
 	})
+	t.Run("by Helm with shards", func(t *testing.T) {
+		t.Parallel()
+		h := newHelm(t, "helm4", newNamespace(t, "shards"), "secret")
+		h.run(t, "install app "+exporterChart())
+		h.run(t, "upgrade app "+exporterChart()+" --set=shards=2")
+		s := expect.Value(shared.client.AppsV1().StatefulSets(h.namespace).Get(t.Context(), "app-helm-state-metrics", metav1.GetOptions{}))(t)
+		expect.Value(shared.client.CoreV1().Services(h.namespace).Get(t.Context(), s.Spec.ServiceName, metav1.GetOptions{}))(t)
+		require(t, "docker", missing)
+		shows := 0
+		for ordinal := range *s.Spec.Replicas {
+			d := shard(s, fmt.Sprint(ordinal))
+			c := startContainer(t, image, d, mountsOf(t, d))
+			c.awaitReady(t)
+			expect.NoError(t, c.has(series{
+				fmt.Sprintf(`helm_state_metrics_shard_ordinal{shard_ordinal="%d"}`, ordinal): float64(ordinal),
+				"helm_state_metrics_total_shards":                                            2,
+			})())
+			all := expect.Value(c.scrape())(t)
+			if _, ok := all[seriesName("helm_release_revision", map[string]string{"name": "app", "namespace": h.namespace})]; ok {
+				shows++
+			}
+			c.end(t)
+		}
+		expect.Equal(t, "the number of shards that have the release differs", 1, shows)
+	})
+}
+
+// exporterChart returns the arguments of Helm for the chart of the exporter, with the value that it requires.
+func exporterChart() string { return shipped.Chart() + " --set=image.repository=helm-state-metrics" }
+
+// shard returns a Deployment with the pod that the controller and the kubelet make of a StatefulSet.
+func shard(s *appsv1.StatefulSet, ordinal string) *appsv1.Deployment {
+	d := &appsv1.Deployment{ObjectMeta: s.ObjectMeta, Spec: appsv1.DeploymentSpec{Template: *s.Spec.Template.DeepCopy()}}
+	container := &d.Spec.Template.Spec.Containers[0]
+	for _, variable := range container.Env {
+		value := variable.Value
+		if from := variable.ValueFrom; from != nil && from.FieldRef.FieldPath == "metadata.labels['"+appsv1.PodIndexLabel+"']" {
+			value = ordinal
+		}
+		for i := range container.Args {
+			container.Args[i] = strings.ReplaceAll(container.Args[i], "$("+variable.Name+")", value)
+		}
+	}
+	return d
 }
 
 // kubectl runs a command as the administrator, with the given standard input, and returns its output.
@@ -158,17 +210,25 @@ func requestToken(t *testing.T, d *appsv1.Deployment) string {
 
 // everyValue sets every value of the chart that has an effect on an object.
 const everyValue = `
-image: {digest: "sha256:abc"}
+image: {repository: example.test/helm-state-metrics, digest: "sha256:abc"}
 imagePullSecrets: [{name: registry}]
 replicas: 2
+ports: {http: 9100, health: 9101}
 storage: [configmaps, secrets]
 namespacesDenylist: [kube-system]
 payload: never
 releaseLabels: [team]
+maxReleasesPerNamespace: 1000
 extraArgs: [--log.level=debug]
+env: [{name: GOGC, value: "50"}]
+extraVolumes: [{name: cache, emptyDir: {}}]
+extraVolumeMounts: [{name: cache, mountPath: /cache}]
+extraContainers: [{name: proxy, image: example.test/proxy}]
 resources: {limits: {cpu: 1}}
 podAnnotations: {example.test/a: b}
 podLabels: {team: shop}
+podSecurityContext: {runAsUser: 65532, fsGroup: 65532}
+securityContext: {runAsUser: 65532}
 nodeSelector: {kubernetes.io/os: linux}
 tolerations: [{key: dedicated, operator: Exists, effect: NoSchedule}]
 affinity: {podAntiAffinity: {requiredDuringSchedulingIgnoredDuringExecution: [{topologyKey: kubernetes.io/hostname}]}}
@@ -176,11 +236,17 @@ topologySpreadConstraints: [{maxSkew: 1, topologyKey: zone, whenUnsatisfiable: S
 serviceAccount: {name: other, annotations: {example.test/a: b}}
 service: {port: 80, annotations: {example.test/a: b}}
 tls: {enabled: true, secretName: other, clientConfig: {insecureSkipVerify: true}}
+auth: {enabled: true, audiences: [helm-state-metrics], tenantView: true}
 serviceMonitor: &monitor
   enabled: true
+  namespace: default
   labels: {release: prometheus}
+  annotations: {example.test/a: b}
   interval: 30s
   scrapeTimeout: 10s
+  targetLabels: [app.kubernetes.io/version]
+  sampleLimit: 100000
+  authorization: {credentials: {name: token, key: token}}
   relabelings: [{targetLabel: cluster, replacement: one}]
   metricRelabelings: [{action: drop, sourceLabels: [__name__], regex: go_.*}]
 podMonitor: *monitor
@@ -188,7 +254,8 @@ prometheusRule: {enabled: true, labels: {release: prometheus}}
 dashboard: {enabled: true, annotations: {folder: Helm}}
 networkPolicy:
   enabled: true
-  from: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: monitoring}}}]
+  namespaces: [monitoring]
+  from: [{ipBlock: {cidr: 10.0.0.2/32}}]
   apiServer: {cidrs: [10.0.0.1/32]}
 `
 
@@ -200,17 +267,26 @@ func TestObjectsAreAccepted(t *testing.T) {
 	kubectl(t, "", "wait", "--for=condition=Established", "--timeout="+patience.String(), "-f", process.Path("crds"))
 	namespace := newNamespace(t, "accepted")
 
-	t.Run("of the components", func(t *testing.T) {
-		t.Parallel()
-		objects := kubectl(t, "", "kustomize", shipped.WriteKustomizations(t, map[string]string{".": "namespace: " + namespace + "\n" +
-			shipped.Kustomization("base", "cluster-wide", "configmaps", "service-monitor", "pod-monitor", "rules", "dashboard", "network-policy", "tls")}))
-		accepted(t, objects)
-	})
+	for name, components := range map[string][]string{
+		"of the components":             {"cluster-wide", "two-replicas", "configmaps", "service-monitor", "pod-monitor", "rules", "dashboard", "network-policy", "tls", "auth", "tenant-view"},
+		"of the components with shards": {"shards", "cluster-wide", "service-monitor", "auth"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			accepted(t, kubectl(t, "", "kustomize", shipped.WriteKustomizations(t, map[string]string{
+				".": "namespace: " + namespace + "\n" + shipped.Kustomization("base", components...),
+			})))
+		})
+	}
 	t.Run("of the chart", func(t *testing.T) {
 		t.Parallel()
 		values := writeFile(t, "values.yaml", everyValue)
-		for _, version := range []string{"helm3", "helm4"} {
-			accepted(t, newHelm(t, version, namespace, "secret").run(t, "template app "+shipped.Chart()+" --kube-version=1.36.0 --values="+values))
+		for _, more := range []string{"", "replicas=1,shards=2"} {
+			for _, version := range []string{"helm3", "helm4"} {
+				// The pod of the test can be created only after the service account: see TestInstall.
+				accepted(t, newHelm(t, version, namespace, "secret").
+					run(t, "template app "+shipped.Chart()+" --kube-version=1.36.0 --skip-tests --values="+values+" --set="+more))
+			}
 		}
 	})
 }

@@ -17,7 +17,6 @@ import (
 
 	"github.com/helm-state-metrics/helm-state-metrics/test/support/cluster"
 	"github.com/helm-state-metrics/helm-state-metrics/test/support/expect"
-	"github.com/helm-state-metrics/helm-state-metrics/test/support/shipped"
 )
 
 // allow grants a user exactly the given verbs for one resource of a namespace. It may be called again with other verbs.
@@ -164,8 +163,8 @@ func TestRightsAreUsed(t *testing.T) {
 				}
 			}
 			values := strings.NewReplacer("ONE", one, "TWO", two).Replace(test.values)
-			newHelm(t, "helm4", home, "secret").run(t, "install "+home+" "+shipped.Chart()+" "+values)
-			d := deployed(t, home, home+"-helm-state-metrics")
+			newHelm(t, "helm4", home, "secret").run(t, "install app "+exporterChart()+" "+values)
+			d := deployed(t, home, "app-helm-state-metrics")
 			e := startExporter(t, tokenKubeconfig(t, d), d.Spec.Template.Spec.Containers[0].Args...)
 			e.awaitReady(t)
 			eventually(t, patience, rightsAreUsed(t, d))

@@ -1,6 +1,8 @@
 package manifests_test
 
 import (
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -8,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/helm-state-metrics/helm-state-metrics/test/support/expect"
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/shipped"
 )
 
 // variants are kustomizations and the values with which the chart is the same.
@@ -30,27 +33,37 @@ var variants = map[string]struct {
 	"a PodMonitor":                       {"default", []string{"pod-monitor"}, []string{"podMonitor.enabled=true"}},
 	"rules":                              {"default", []string{"rules"}, []string{"prometheusRule.enabled=true"}},
 	"a dashboard":                        {"default", []string{"dashboard"}, []string{"dashboard.enabled=true"}},
-	"a network policy":                   {"default", []string{"network-policy"}, []string{"networkPolicy.enabled=true"}},
+	"a network policy":                   {"default", []string{"network-policy"}, []string{policy}},
 	"TLS":                                {"default", []string{"tls"}, []string{"tls.enabled=true"}},
 	"a ServiceMonitor with TLS":          {"default", []string{"service-monitor", "tls"}, []string{"tls.enabled=true", "serviceMonitor.enabled=true"}},
 	"a PodMonitor with TLS":              {"default", []string{"pod-monitor", "tls"}, []string{"tls.enabled=true", "podMonitor.enabled=true"}},
+	"two replicas":                       {"default", []string{"two-replicas"}, []string{"replicas=2"}},
+	"shards":                             {"default", []string{"shards"}, []string{"shards=2"}},
+	"shards in two namespaces":           {"base", []string{"shards", "namespaced"}, []string{teams, "shards=2"}},
+	"authorization":                      {"default", []string{"auth"}, []string{"auth.enabled=true"}},
+	"a ServiceMonitor with a token":      {"default", []string{"service-monitor", "auth"}, []string{"auth.enabled=true", "serviceMonitor.enabled=true"}},
+	"a PodMonitor with a token":          {"default", []string{"pod-monitor", "auth"}, []string{"auth.enabled=true", "podMonitor.enabled=true", token}},
+	"tenants who may view":               {"default", []string{"tenant-view"}, []string{"auth.tenantView=true"}},
 	"everything": {
 		"base",
-		[]string{"namespaced", "service-monitor", "rules", "dashboard", "network-policy", "tls", "payload-never", "configmaps"},
-		[]string{teams, both, "payload=never", "serviceMonitor.enabled=true", "prometheusRule.enabled=true",
-			"dashboard.enabled=true", "networkPolicy.enabled=true", "tls.enabled=true"},
+		[]string{"namespaced", "two-replicas", "service-monitor", "rules", "dashboard", "network-policy", "tls", "auth", "tenant-view", "payload-never", "configmaps"},
+		[]string{teams, both, "replicas=2", "payload=never", "serviceMonitor.enabled=true", "prometheusRule.enabled=true",
+			"dashboard.enabled=true", policy, "tls.enabled=true", "auth.enabled=true,auth.tenantView=true"},
 	},
 	"everything, the other way round": {
 		"default",
-		[]string{"configmaps", "payload-never", "network-policy", "dashboard", "rules", "pod-monitor", "tls"},
-		[]string{both, "payload=never", "podMonitor.enabled=true", "prometheusRule.enabled=true",
-			"dashboard.enabled=true", "networkPolicy.enabled=true", "tls.enabled=true"},
+		[]string{"shards", "configmaps", "payload-never", "network-policy", "dashboard", "rules", "pod-monitor", "tenant-view", "auth", "tls"},
+		[]string{both, "shards=2", "payload=never", "podMonitor.enabled=true", token, "prometheusRule.enabled=true",
+			"dashboard.enabled=true", policy, "tls.enabled=true", "auth.enabled=true,auth.tenantView=true"},
 	},
 }
 
 const (
 	teams = "namespaces={team-a,team-b}"
 	both  = "storage={secrets,configmaps}"
+
+	policy = "networkPolicy.enabled=true,networkPolicy.namespaces={monitoring}"
+	token  = "podMonitor.authorization.credentials.name=" + name + "-scraper,podMonitor.authorization.credentials.key=token"
 )
 
 func TestKustomizeAndChartAgree(t *testing.T) {
@@ -61,7 +74,7 @@ func TestKustomizeAndChartAgree(t *testing.T) {
 				t.Fatal("there are no objects")
 			}
 			for _, helm := range []string{"helm3", "helm4"} {
-				rendered := normalized(parse(t, expect.Value(template(helm, sets(v.values)...))(t)))
+				rendered := normalized(parse(t, expect.Value(template(helm, append(sets(v.values), "--kube-version=1.28.0")...))(t)))
 				expect.Equal(t, "kustomize differs from "+helm, rendered, built)
 			}
 		})
@@ -76,6 +89,20 @@ func sets(values []string) []string {
 	return args
 }
 
+// TestMoreShards patches the component as manifests/README.md says.
+func TestMoreShards(t *testing.T) {
+	readme := string(expect.Value(os.ReadFile(filepath.Join(shipped.Manifests(), "README.md")))(t))
+	_, patches, found := strings.Cut(readme, "```yaml\npatches:\n")
+	patches, _, closed := strings.Cut(patches, "```")
+	if !found || !closed {
+		t.Fatal("there is no patch")
+	}
+	text := shipped.Kustomization("default", "shards") + "patches:\n" + patches
+	built := expect.Value(run("kubectl", "kustomize", shipped.WriteKustomizations(t, map[string]string{".": text})))(t)
+	rendered := expect.Value(template("helm4", "--set=shards=4", "--kube-version=1.28.0"))(t)
+	expect.Equal(t, "kustomize differs", normalized(parse(t, rendered)), normalized(parse(t, built)))
+}
+
 // normalized removes the differences that are intended.
 func normalized(objects []unstructured.Unstructured) []unstructured.Unstructured {
 	// Helm creates the namespace of a release by a flag.
@@ -86,7 +113,7 @@ func normalized(objects []unstructured.Unstructured) []unstructured.Unstructured
 		delete(labels, "app.kubernetes.io/managed-by")
 		delete(labels, "helm.sh/chart")
 		o.SetLabels(labels)
-		if o.GetKind() == "Deployment" {
+		if o.GetKind() == "Deployment" || o.GetKind() == "StatefulSet" {
 			// The order of the flags is that of the components.
 			slices.SortFunc(args(o), func(a, b any) int { return strings.Compare(a.(string), b.(string)) })
 		}
@@ -94,33 +121,40 @@ func normalized(objects []unstructured.Unstructured) []unstructured.Unstructured
 	return objects
 }
 
-func args(deployment unstructured.Unstructured) []any {
-	containers, _, _ := unstructured.NestedFieldNoCopy(deployment.Object, "spec", "template", "spec", "containers")
+func args(workload unstructured.Unstructured) []any {
+	containers, _, _ := unstructured.NestedFieldNoCopy(workload.Object, "spec", "template", "spec", "containers")
 	return containers.([]any)[0].(map[string]any)["args"].([]any)
 }
 
-// TestComponentsInTheWrongOrder expects errors where the result would lack a right or a tlsConfig.
+// TestComponentsInTheWrongOrder expects errors where the result would lack a right, a credential or a flag.
 func TestComponentsInTheWrongOrder(t *testing.T) {
+	const changed = "spec/template/spec/containers/0/args"
 	for name, tc := range map[string]struct {
 		base       string
 		components []string
+		reason     string
 	}{
-		"ConfigMaps before the rights":         {"base", []string{"configmaps", "cluster-wide"}},
-		"ConfigMaps alone before the rights":   {"base", []string{"configmaps-only", "cluster-wide"}},
-		"metadata alone before the rights":     {"base", []string{"payload-never", "cluster-wide"}},
-		"ConfigMaps before the namespaces":     {"base", []string{"configmaps", "namespaced"}},
-		"metadata alone before the namespaces": {"base", []string{"payload-never", "namespaced"}},
-		"ConfigMaps, and then them alone":      {"default", []string{"configmaps", "configmaps-only"}},
-		"TLS before a ServiceMonitor":          {"default", []string{"tls", "service-monitor"}},
-		"TLS before a PodMonitor":              {"default", []string{"tls", "pod-monitor"}},
-		"namespaces besides the whole cluster": {"default", []string{"namespaced"}},
-		"the whole cluster besides namespaces": {"base", []string{"namespaced", "cluster-wide"}},
+		"ConfigMaps before the rights":         {"base", []string{"configmaps", "cluster-wide"}, changed},
+		"ConfigMaps alone before the rights":   {"base", []string{"configmaps-only", "cluster-wide"}, changed},
+		"metadata alone before the rights":     {"base", []string{"payload-never", "cluster-wide"}, changed},
+		"the same with shards":                 {"base", []string{"shards", "payload-never", "cluster-wide"}, changed},
+		"ConfigMaps before the namespaces":     {"base", []string{"configmaps", "namespaced"}, changed},
+		"metadata alone before the namespaces": {"base", []string{"payload-never", "namespaced"}, changed},
+		"ConfigMaps, and then them alone":      {"default", []string{"configmaps", "configmaps-only"}, changed},
+		"TLS before a ServiceMonitor":          {"default", []string{"tls", "service-monitor"}, "the component tls must come after service-monitor"},
+		"TLS before a PodMonitor":              {"default", []string{"tls", "pod-monitor"}, "the component tls must come after pod-monitor"},
+		"tokens before a ServiceMonitor":       {"default", []string{"auth", "service-monitor"}, "the component auth must come after service-monitor"},
+		"tokens before a PodMonitor":           {"default", []string{"auth", "pod-monitor"}, "the component auth must come after pod-monitor"},
+		"namespaces besides the whole cluster": {"default", []string{"namespaced"}, "ClusterRole"},
+		"the whole cluster besides namespaces": {"base", []string{"namespaced", "cluster-wide"}, "ClusterRole"},
+		"namespaces before shards":             {"base", []string{"namespaced", "shards"}, changed},
+		"TLS before shards":                    {"default", []string{"tls", "shards"}, changed},
+		"two replicas before shards":           {"default", []string{"two-replicas", "shards"}, "PodDisruptionBudget"},
+		"two replicas of shards":               {"default", []string{"shards", "two-replicas"}, "PodDisruptionBudget"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if _, err := build(t, tc.base, tc.components...); err == nil {
-				t.Error("there is no error")
-			} else {
-				t.Log(err)
+			if _, err := build(t, tc.base, tc.components...); err == nil || !strings.Contains(err.Error(), tc.reason) {
+				t.Errorf("the error does not contain %q: %v", tc.reason, err)
 			}
 		})
 	}

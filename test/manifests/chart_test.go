@@ -10,7 +10,10 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/helm-state-metrics/helm-state-metrics/test/support/expect"
 	"github.com/helm-state-metrics/helm-state-metrics/test/support/shipped"
@@ -50,18 +53,37 @@ func TestBadValues(t *testing.T) {
 		"resources.limit.memory=1Gi":               "limit",
 		"podLabels.a=1":                            "podLabels",
 		"service.port=0":                           "port",
+		"ports.http=0":                             "http",
+		"ports.health=65536":                       "health",
+		"shards=0":                                 "shards",
+		"maxReleasesPerNamespace=-1":               "maxReleasesPerNamespace",
+		"extraVolumes=cache":                       "extraVolumes",
+		"extraContainers={proxy}":                  "extraContainers",
+		"podDisruptionBudget.minAvailable=1":       "minAvailable",
+		"auth.audience=prometheus":                 "audience",
+		"auth.audiences=prometheus":                "audiences",
+		"serviceMonitor.namespace=Monitoring":      "namespace",
+		"serviceMonitor.sampleLimit=many":          "sampleLimit",
+		"serviceMonitor.targetLabels=team":         "targetLabels",
 		"tls.enabled=maybe":                        "enabled",
 		"serviceMonitor.interval=fast":             "interval",
 		"podMonitor.labels=no":                     "labels",
 		"networkPolicy.from=null":                  "from",
 		"networkPolicy.apiServer.cidrs={10.0.0.1}": "cidrs",
 		// The templates check what the schema cannot check.
+		"image.repository=":                         "there is no public image",
+		"shards=2":                                  "Kubernetes 1.28 or later",
+		"shards=2,replicas=2":                       "leave replicas at 1",
+		"networkPolicy.enabled=true":                "networkPolicy.namespaces",
+		"auth.enabled=true,podMonitor.enabled=true": "podMonitor.authorization",
+		"auth.enabled=true,tls.enabled=true,tls.webConfig.basic_auth_users.scraper=hash":  "basic_auth_users",
 		"serviceMonitor.enabled=true,service.enabled=false":                               "service.enabled",
 		"prometheusRule.enabled=true,prometheusRule.disabled={Nothing}":                   `no rule "Nothing"`,
 		"prometheusRule.enabled=true,prometheusRule.overrides.No.for=1m":                  `no rule "No"`,
 		"prometheusRule.overrides.HelmReleaseFailed.alert=new":                            "alert",
 		"prometheusRule.runbookURL=runbook.md":                                            "runbookURL",
 		"prometheusRule.enabled=true,prometheusRule.disabled={helm_state_metrics:failed}": "only alerts can be disabled",
+		"dashboard.namespace=Grafana":                                                     "namespace",
 	} {
 		t.Run(value, func(t *testing.T) {
 			inBoth(t, func(t *testing.T, helm string) {
@@ -175,33 +197,166 @@ func rules(t *testing.T, text string) map[string]map[string]any {
 	return found
 }
 
-// TestProbesOfAServerThatAuthenticates expects probes that need neither a password nor a certificate.
-func TestProbesOfAServerThatAuthenticates(t *testing.T) {
-	for values, want := range map[string]string{
-		"tls.enabled=true": "httpGet",
-		"tls.enabled=true,tls.webConfig.basic_auth_users.scraper=hash":                                       "tcpSocket",
-		"tls.enabled=true,tls.webConfig.tls_server_config.client_auth_type=RequireAndVerifyClientCert":       "tcpSocket",
-		"tls.enabled=false,tls.webConfig.basic_auth_users.scraper=hash,tls.webConfig.tls_server_config=null": "httpGet",
+// TestProbesNeedNoCredentials expects plain HTTP on the port of the probes with every web configuration.
+func TestProbesNeedNoCredentials(t *testing.T) {
+	for _, values := range []string{
+		"",
+		"tls.enabled=true",
+		"tls.enabled=true,tls.webConfig.basic_auth_users.scraper=hash",
+		"tls.enabled=true,tls.webConfig.tls_server_config.client_auth_type=RequireAndVerifyClientCert",
+		"tls.enabled=true,tls.webConfigSecretName=other",
+		"auth.enabled=true",
 	} {
 		inBoth(t, func(t *testing.T, helm string) {
-			found := false
-			for _, o := range parse(t, expect.Value(template(helm, "--set="+values))(t)) {
-				if o.GetKind() != "Deployment" {
-					continue
-				}
-				found = true
-				container := into[appsv1.Deployment](t, o).Spec.Template.Spec.Containers[0]
-				for _, probe := range []*corev1.Probe{container.LivenessProbe, container.ReadinessProbe} {
-					if (probe.TCPSocket != nil) != (want == "tcpSocket") || (probe.HTTPGet != nil) != (want == "httpGet") {
-						t.Errorf("%s: the probe is %v, want %s", values, probe.ProbeHandler, want)
-					}
-				}
-			}
-			if !found {
-				t.Error("there is no Deployment")
+			container := only[appsv1.Deployment](t, expect.Value(template(helm, "--set="+values))(t), "Deployment").Spec.Template.Spec.Containers[0]
+			for path, probe := range map[string]*corev1.Probe{"/livez": container.LivenessProbe, "/readyz": container.ReadinessProbe} {
+				want := corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: path, Port: intstr.FromString("health")}}
+				expect.Equal(t, values, want, probe.ProbeHandler)
 			}
 		})
 	}
+}
+
+// TestPorts changes both ports, each in one place.
+func TestPorts(t *testing.T) {
+	inBoth(t, func(t *testing.T, helm string) {
+		text := expect.Value(template(helm, "--set=ports.http=9100,ports.health=9101,networkPolicy.enabled=true,networkPolicy.namespaces={monitoring}"))(t)
+		container := only[appsv1.Deployment](t, text, "Deployment").Spec.Template.Spec.Containers[0]
+		expect.Equal(t, "the flags differ", []string{"--storage=secrets", "--web.listen-address=:9100", "--health.listen-address=:9101"}, container.Args)
+		expect.Equal(t, "the ports differ", []corev1.ContainerPort{{Name: "http", ContainerPort: 9100}, {Name: "health", ContainerPort: 9101}}, container.Ports)
+		policy := only[networkingv1.NetworkPolicy](t, text, "NetworkPolicy")
+		expect.Equal(t, "the port that is open differs", intstr.FromInt32(9100), *policy.Spec.Ingress[0].Ports[0].Port)
+		expect.Equal(t, "the Service differs", intstr.FromString("http"), only[corev1.Service](t, text, "Service").Spec.Ports[0].TargetPort)
+	})
+}
+
+// TestExistingWebConfig mounts a Secret of the user, and creates none.
+func TestExistingWebConfig(t *testing.T) {
+	inBoth(t, func(t *testing.T, helm string) {
+		text := expect.Value(template(helm, "--set=tls.enabled=true,tls.webConfigSecretName=passwords"))(t)
+		for _, o := range parse(t, text) {
+			if o.GetKind() == "Secret" {
+				t.Errorf("there is a %s", key(o))
+			}
+		}
+		var secrets []string
+		for _, source := range only[appsv1.Deployment](t, text, "Deployment").Spec.Template.Spec.Volumes[0].Projected.Sources {
+			secrets = append(secrets, source.Secret.Name)
+		}
+		expect.Equal(t, "the Secrets differ", []string{"passwords", "helm-state-metrics-tls"}, secrets)
+	})
+}
+
+// TestOnePodHasNoBudget expects that nodes with a single replica can be drained.
+func TestOnePodHasNoBudget(t *testing.T) {
+	for values, want := range map[string]bool{
+		"": false, "replicas=0": false, "replicas=2": true, "shards=2": true, "replicas=2,podDisruptionBudget.enabled=false": false,
+	} {
+		inBoth(t, func(t *testing.T, helm string) {
+			text := expect.Value(template(helm, "--set="+values, "--kube-version=1.28.0"))(t)
+			if got := strings.Contains(text, "kind: PodDisruptionBudget\n"); got != want {
+				t.Errorf("%s: whether there is a PodDisruptionBudget: %t, want %t", values, got, want)
+			}
+		})
+	}
+}
+
+// TestInstallationsDoNotCollide renders the same name in two namespaces, which both watch a third one.
+func TestInstallationsDoNotCollide(t *testing.T) {
+	differ := func(t *testing.T, first, second string) {
+		t.Helper()
+		others := parse(t, second)
+		for _, o := range parse(t, first) {
+			if slices.ContainsFunc(others, func(other unstructured.Unstructured) bool { return key(other) == key(o) }) {
+				t.Errorf("both have a %s", key(o))
+			}
+		}
+	}
+	for _, value := range []string{"auth.enabled=true,auth.tenantView=true", "namespaces={team-a}", "namespaces={team-a},rbac.clusterRole=false"} {
+		inBoth(t, func(t *testing.T, helm string) {
+			differ(t, expect.Value(template(helm, "--set="+value))(t), expect.Value(template(helm, "--set="+value, "--namespace=other"))(t))
+		})
+	}
+	t.Run("by kustomize", func(t *testing.T) {
+		text := shipped.Kustomization("base", "cluster-wide", "auth", "tenant-view")
+		other := shipped.WriteKustomizations(t, map[string]string{".": "namespace: other\nnameSuffix: -other\n" + text})
+		differ(t, expect.Value(build(t, "base", "cluster-wide", "auth", "tenant-view"))(t), expect.Value(run("kubectl", "kustomize", other))(t))
+	})
+}
+
+// TestTestPod checks that `helm test` does what the exporter does, and that its pod is no target of scrapes.
+func TestTestPod(t *testing.T) {
+	for _, values := range []string{"", "shards=2", "tls.enabled=true,storage={configmaps}"} {
+		inBoth(t, func(t *testing.T, helm string) {
+			text := expect.Value(template(helm, "--set="+values, "--kube-version=1.29.0"))(t)
+			pod := only[corev1.Pod](t, text, "Pod")
+			var exporter corev1.PodTemplateSpec
+			if values == "shards=2" {
+				exporter = only[appsv1.StatefulSet](t, text, "StatefulSet").Spec.Template
+				exporter.Spec.TopologySpreadConstraints = nil
+			} else {
+				exporter = only[appsv1.Deployment](t, text, "Deployment").Spec.Template
+			}
+			if labels.SelectorFromSet(exporter.Labels).Matches(labels.Set(pod.Labels)) {
+				t.Errorf("its labels are those of the exporter: %v", pod.Labels)
+			}
+			always, deadline, spec := corev1.ContainerRestartPolicyAlways, int64(240), exporter.Spec.DeepCopy()
+			sidecar := spec.Containers[0]
+			sidecar.RestartPolicy, sidecar.LivenessProbe = &always, nil
+			sidecar.StartupProbe, sidecar.ReadinessProbe = sidecar.ReadinessProbe, nil
+			sidecar.StartupProbe.FailureThreshold = 60
+			spec.InitContainers, spec.Containers = []corev1.Container{sidecar}, pod.Spec.Containers
+			spec.RestartPolicy, spec.ActiveDeadlineSeconds = corev1.RestartPolicyNever, &deadline
+			expect.Equal(t, "the pod differs from the exporter's", *spec, pod.Spec)
+			expect.Equal(t, "the container that ends the pod differs", []string{"--version"}, pod.Spec.Containers[0].Args)
+		})
+	}
+}
+
+// TestNotes expects what holds for an installation, and nothing else.
+func TestNotes(t *testing.T) {
+	const (
+		pages, shards, password, certificate = "port-forward deployment/" + name + " 8082", "pod/" + name + "-0 8082", "the password of scraper", "a client certificate"
+		secret, token, warning, egress       = "web.yml in the Secret passwords", "bearer token", "unencrypted", "does not limit where"
+	)
+	all := []string{pages, shards, password, certificate, secret, token, warning, egress}
+	const tls = "tls.enabled=true,"
+	for values, want := range map[string][]string{
+		"":                 {pages},
+		"shards=2":         {shards},
+		"tls.enabled=true": {pages},
+		tls + "tls.webConfig.basic_auth_users.scraper=hash":                                 {pages, password},
+		tls + "tls.webConfig.tls_server_config.client_auth_type=RequireAndVerifyClientCert": {pages, certificate},
+		tls + "tls.webConfigSecretName=passwords":                                           {pages, secret},
+		tls + "auth.enabled=true":                                                           {pages, token},
+		"auth.enabled=true":                                                                 {pages, token, warning},
+		policy:                                                                              {pages, egress},
+		policy + ",networkPolicy.apiServer.cidrs={192.0.2.7/32}":                            {pages},
+	} {
+		t.Run(values, func(t *testing.T) {
+			// Helm 3 needs a cluster for this.
+			text := expect.Value(run("helm4", "install", name, shipped.Chart(), "--dry-run=client", "--set=image.repository=r", "--set="+values))(t)
+			_, notes, found := strings.Cut(text, "\nNOTES:\n")
+			if !found {
+				t.Fatal("there are no notes")
+			}
+			for _, text := range all {
+				if got := strings.Contains(notes, text); got != slices.Contains(want, text) {
+					t.Errorf("whether the notes contain %q: %t\n%s", text, got, notes)
+				}
+			}
+		})
+	}
+}
+
+// only returns the only object of a kind.
+func only[T any](t *testing.T, text, kind string) T {
+	t.Helper()
+	objects := slices.DeleteFunc(parse(t, text), func(o unstructured.Unstructured) bool { return o.GetKind() != kind })
+	if len(objects) != 1 {
+		t.Fatalf("there are %d objects of kind %s", len(objects), kind)
+	}
+	return into[T](t, objects[0])
 }
 
 // TestNamesThatYAMLReadsAsOtherTypes names a namespace "no".
@@ -210,7 +365,7 @@ func TestNamesThatYAMLReadsAsOtherTypes(t *testing.T) {
 		text := expect.Value(template(helm, "--set-string=namespaces={no,123},serviceAccount.name=on"))(t)
 		var got []string
 		for _, o := range parse(t, text) {
-			if o.GetKind() == "Role" || o.GetKind() == "ServiceAccount" {
+			if o.GetKind() == "RoleBinding" || o.GetKind() == "ServiceAccount" {
 				got = append(got, o.GetNamespace()+"/"+o.GetName())
 			}
 		}
@@ -226,7 +381,7 @@ func TestDependency(t *testing.T) {
 		for file, text := range map[string]string{
 			"Chart.yaml": "apiVersion: v2\nname: parent\nversion: 1.0.0\ndependencies:\n" +
 				"- {name: helm-state-metrics, version: 0.1.0, condition: helm-state-metrics.enabled}\n",
-			"values.yaml": "global: {registry: example}\nhelm-state-metrics: {enabled: true, payload: never}\n",
+			"values.yaml": "global: {registry: example}\nhelm-state-metrics: {enabled: true, payload: never, image: {repository: r}}\n",
 		} {
 			expect.NoError(t, os.WriteFile(filepath.Join(parent, file), []byte(text), 0o600))
 		}
@@ -252,4 +407,18 @@ func TestImage(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestDashboardElsewhere puts the dashboards into Grafana's namespace, with links to another runbook.
+func TestDashboardElsewhere(t *testing.T) {
+	inBoth(t, func(t *testing.T, helm string) {
+		text := expect.Value(template(helm, "--show-only=templates/dashboard.yaml", "--set=dashboard.enabled=true",
+			"--set=dashboard.namespace=grafana,prometheusRule.runbookURL=https://wiki.example.test/runbook"))(t)
+		o := parse(t, text)[0]
+		data, _, _ := unstructured.NestedStringMap(o.Object, "data")
+		if o.GetNamespace() != "grafana" || len(data) != 2 || strings.Contains(text, "/docs/runbook.md#") ||
+			!strings.Contains(text, "https://wiki.example.test/runbook#") {
+			t.Errorf("the ConfigMap in %s has %d dashboards, or links to another runbook", o.GetNamespace(), len(data))
+		}
+	})
 }

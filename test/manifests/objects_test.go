@@ -72,6 +72,12 @@ func TestScrapesKeepNamespaces(t *testing.T) {
 // inAll stands for the whole cluster in place of a namespace.
 const inAll = ""
 
+// authorizes is what system:auth-delegator, which every cluster has, grants.
+var authorizes = []rbacv1.PolicyRule{
+	{APIGroups: []string{"authentication.k8s.io"}, Resources: []string{"tokenreviews"}, Verbs: []string{"create"}},
+	{APIGroups: []string{"authorization.k8s.io"}, Resources: []string{"subjectaccessreviews"}, Verbs: []string{"create"}},
+}
+
 // TestRights reads the roles that are bound to the exporter.
 func TestRights(t *testing.T) {
 	secrets, configMaps, all := []string{"secrets"}, []string{"configmaps"}, []string{"secrets", "configmaps"}
@@ -92,7 +98,10 @@ func TestRights(t *testing.T) {
 		"ConfigMaps, too, in two namespaces": inTeams(rights(all, read)),
 		"ConfigMaps alone in two namespaces": inTeams(rights(configMaps, read)),
 		"metadata alone in two namespaces":   inTeams(rights(secrets, metadata)),
-		"everything":                         inTeams(rights(all, metadata)),
+		"shards":                             {inAll: rights(secrets, read)},
+		"authorization":                      {inAll: slices.Concat(rights(secrets, read), authorizes)},
+		"tenants who may view":               {inAll: rights(secrets, read)},
+		"everything":                         {"team-a": rights(all, metadata), "team-b": rights(all, metadata), inAll: authorizes},
 	} {
 		t.Run(variant, func(t *testing.T) {
 			v, ok := variants[variant]
@@ -131,11 +140,14 @@ func TestRightsInAnotherNamespace(t *testing.T) {
 	}
 }
 
-// granted returns the rules that hold for an exporter, by namespace. All roles must be bound, and to it alone.
+// granted returns the rules that hold for an exporter, by namespace. All roles must be bound, and to it alone, except
+// for those that are for others.
 func granted(t *testing.T, namespace string, objects []unstructured.Unstructured) map[string][]rbacv1.PolicyRule {
 	t.Helper()
-	roles := make(map[string][]rbacv1.PolicyRule)
-	bound := make(map[string][]rbacv1.PolicyRule)
+	roles := map[string][]rbacv1.PolicyRule{"ClusterRole /system:auth-delegator": authorizes}
+	bound, used := make(map[string][]rbacv1.PolicyRule), map[string]bool{
+		"ClusterRole /system:auth-delegator": true, "ClusterRole /" + name + "-scraper": true, "ClusterRole /" + name + "-tenant-view": true,
+	}
 	for _, o := range objects { // roles come before their bindings
 		switch kind := o.GetKind(); {
 		case kind == "ClusterRole" || kind == "Role":
@@ -144,13 +156,18 @@ func granted(t *testing.T, namespace string, objects []unstructured.Unstructured
 			binding := into[rbacv1.RoleBinding](t, o)
 			exporter := []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Name: name, Namespace: namespace}}
 			expect.Equal(t, fmt.Sprintf("%s binds others", key(o)), exporter, binding.Subjects)
-			role := binding.RoleRef.Kind + " " + o.GetNamespace() + "/" + binding.RoleRef.Name
+			role := "ClusterRole /" + binding.RoleRef.Name
+			if binding.RoleRef.Kind == "Role" {
+				role = "Role " + o.GetNamespace() + "/" + binding.RoleRef.Name
+			}
 			bound[o.GetNamespace()] = slices.Concat(bound[o.GetNamespace()], roles[role])
-			delete(roles, role)
+			used[role] = true
 		}
 	}
-	if len(roles) > 0 {
-		t.Errorf("these roles are bound to nobody: %v", roles)
+	for role := range roles {
+		if !used[role] {
+			t.Errorf("%s is bound to nobody", role)
+		}
 	}
 	return bound
 }

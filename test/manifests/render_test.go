@@ -52,7 +52,9 @@ func run(program string, args ...string) (string, error) {
 // template renders the chart with more arguments for helm template, for the oldest version of Kubernetes that it
 // supports.
 func template(helm string, args ...string) (string, error) {
-	return run(helm, append([]string{"template", name, shipped.Chart(), "--namespace=" + name, "--kube-version=1.25.0"}, args...)...)
+	return run(helm, append([]string{
+		"template", name, shipped.Chart(), "--namespace=" + name, "--kube-version=1.25.0", "--set=image.repository=" + name,
+	}, args...)...)
 }
 
 // build builds a kustomization of the given base and components.
@@ -86,7 +88,7 @@ func key(object unstructured.Unstructured) string {
 	return object.GetKind() + " " + object.GetNamespace() + "/" + object.GetName()
 }
 
-//go:generate go test -run ^TestManifestsAreCurrent$ -update .
+//go:generate go test -run ^(TestManifestsAreCurrent|TestValuesAreDocumented)$ -update .
 
 var update = flag.Bool("update", false, "write the generated parts of the kustomizations")
 
@@ -96,24 +98,27 @@ var generated = []struct {
 	templates []string
 	values    string
 }{
-	{"base", []string{"serviceaccount", "deployment", "service"}, ""},
+	{"base", []string{"serviceaccount", "workload", "service"}, ""},
+	{"components/auth", []string{"auth"}, "auth.enabled=true"},
 	{"components/cluster-wide", []string{"rbac"}, ""},
-	{"components/namespaced/role", []string{"rbac"}, "namespaces={" + placeholder + "}"},
+	{"components/namespaced", []string{"rbac"}, "namespaces={placeholder}"},
+	{"components/namespaced/binding", []string{"rolebindings"}, "namespaces={placeholder}"},
 	{"components/service-monitor", []string{"monitors"}, "serviceMonitor.enabled=true"},
 	{"components/pod-monitor", []string{"monitors"}, "podMonitor.enabled=true"},
 	{"components/rules", []string{"prometheusrule"}, "prometheusRule.enabled=true"},
 	{"components/dashboard", []string{"dashboard"}, "dashboard.enabled=true"},
-	{"components/network-policy", []string{"networkpolicy"}, "networkPolicy.enabled=true"},
+	{"components/network-policy", []string{"networkpolicy"}, "networkPolicy.enabled=true,networkPolicy.namespaces={monitoring}"},
+	{"components/shards", []string{"workload", "service", "poddisruptionbudget"}, "shards=2"},
+	{"components/tenant-view", []string{"tenantview"}, "auth.tenantView=true"},
 	{"components/tls", []string{"webconfig"}, "tls.enabled=true"},
+	{"components/two-replicas", []string{"poddisruptionbudget"}, "replicas=2"},
 }
-
-// placeholder is the namespace of objects to which users give another one.
-const placeholder = "placeholder"
 
 // TestManifestsAreCurrent compares the objects of the kustomizations with the chart. With -update it writes them.
 func TestManifestsAreCurrent(t *testing.T) {
 	for _, tc := range generated {
-		args := []string{"--set=" + tc.values}
+		// Components that have more than one pod document that they need this version.
+		args := []string{"--set=" + tc.values, "--kube-version=1.28.0"}
 		for _, template := range tc.templates {
 			args = append(args, "--show-only=templates/"+template+".yaml")
 		}
@@ -136,8 +141,7 @@ func plain(rendered string) string {
 	var kept strings.Builder
 	for line := range strings.Lines(ends.ReplaceAllString(rendered, "\n$1")) {
 		switch trimmed := strings.TrimSpace(line); {
-		case trimmed == "namespace: "+placeholder,
-			strings.HasPrefix(line, "# Source: "),
+		case strings.HasPrefix(line, "# Source: "),
 			strings.HasPrefix(trimmed, "helm.sh/chart: "),
 			strings.HasPrefix(trimmed, "app.kubernetes.io/managed-by: "):
 		default:

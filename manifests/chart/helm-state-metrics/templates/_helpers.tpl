@@ -24,29 +24,28 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- .Values.serviceAccount.name | default (ternary (include "helm-state-metrics.fullname" .) "default" .Values.serviceAccount.create) -}}
 {{- end -}}
 
+{{/* The name of what is in the whole cluster or in watched namespaces: it differs between two installations. */}}
+{{- define "helm-state-metrics.clusterName" -}}
+{{- list .Release.Namespace (include "helm-state-metrics.fullname" .) | uniq | join ":" -}}
+{{- end -}}
+
+{{/* The Service of shards has another name, because clusterIP is immutable. */}}
+{{- define "helm-state-metrics.serviceName" -}}
+{{- include "helm-state-metrics.fullname" . }}{{ if gt (int .Values.shards) 1 }}-shards{{ end }}
+{{- end -}}
+
 {{- define "helm-state-metrics.image" -}}
 {{- with .Values.image -}}
+{{- if not .repository -}}
+{{- fail "image.repository is empty, because there is no public image. Build one and push it (make image IMAGE=REGISTRY/helm-state-metrics; docker push REGISTRY/helm-state-metrics:TAG), and install with --set=image.repository=REGISTRY/helm-state-metrics. For an image that is loaded into kind: --set=image.repository=helm-state-metrics" -}}
+{{- end -}}
 {{- .repository -}}
 {{- if .digest }}@{{ .digest }}{{ else }}:{{ .tag | default $.Chart.AppVersion }}{{ end -}}
 {{- end -}}
 {{- end -}}
 
 {{- define "helm-state-metrics.scheme" -}}
-{{- ternary "HTTPS" "HTTP" .Values.tls.enabled -}}
-{{- end -}}
-
-{{/* A probe of .path. The kubelet cannot send a password or client certificate, so use tcpSocket if one is required. */}}
-{{- define "helm-state-metrics.probe" -}}
-{{- $config := .root.Values.tls.webConfig -}}
-{{- if and .root.Values.tls.enabled (or $config.basic_auth_users (dig "tls_server_config" "client_auth_type" "" $config)) -}}
-tcpSocket:
-  port: http
-{{- else -}}
-httpGet:
-  path: {{ .path }}
-  port: http
-  scheme: {{ include "helm-state-metrics.scheme" .root }}
-{{- end -}}
+{{- ternary "https" "http" .Values.tls.enabled -}}
 {{- end -}}
 
 {{/* The minimal permissions of the exporter. */}}
@@ -60,47 +59,6 @@ httpGet:
 - kind: ServiceAccount
   name: {{ include "helm-state-metrics.serviceAccountName" . | quote }}
   namespace: {{ .Release.Namespace }}
-{{- end -}}
-
-{{/* The endpoint of a ServiceMonitor or PodMonitor with the values .monitor. */}}
-{{- define "helm-state-metrics.endpoint" -}}
-- port: http
-  path: /metrics
-  scheme: {{ include "helm-state-metrics.scheme" .root | lower }}
-  # Keeps the label namespace of the releases.
-  honorLabels: true
-  {{- with .monitor.interval }}
-  interval: {{ . }}
-  {{- end }}
-  {{- with .monitor.scrapeTimeout }}
-  scrapeTimeout: {{ . }}
-  {{- end }}
-  {{- with .root.Values.tls }}
-  {{- if .enabled }}
-  tlsConfig:
-    {{- if .clientConfig }}
-    {{- toYaml .clientConfig | nindent 4 }}
-    {{- else }}
-    ca:
-      secret:
-        name: {{ .secretName }}
-        key: ca.crt
-    serverName: {{ include "helm-state-metrics.fullname" $.root }}.{{ $.root.Release.Namespace }}.svc
-    {{- end }}
-  {{- end }}
-  {{- end }}
-  {{- with .monitor.basicAuth }}
-  basicAuth:
-    {{- toYaml . | nindent 4 }}
-  {{- end }}
-  {{- with .monitor.relabelings }}
-  relabelings:
-    {{- toYaml . | nindent 4 }}
-  {{- end }}
-  {{- with .monitor.metricRelabelings }}
-  metricRelabelings:
-    {{- toYaml . | nindent 4 }}
-  {{- end }}
 {{- end -}}
 
 {{/* The groups of files/rules.yaml with overrides merged and disabled alerts removed. */}}

@@ -1,0 +1,168 @@
+package main
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/expect"
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/process"
+)
+
+// TestReleaseIsReproducible makes a release of the current commit in two clones, one on a branch and one without, and
+// compares all files.
+func TestReleaseIsReproducible(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it links four binaries")
+	}
+	log := command(t, process.Root(), "git", "rev-parse", "--path-format=absolute", "--git-path", "logs/HEAD")
+	_, _ = os.ReadFile(log) // go test caches the result until there is another commit.
+	commit := command(t, process.Root(), "git", "rev-parse", "HEAD")
+
+	first, second := filepath.Join(t.TempDir(), "a"), filepath.Join(t.TempDir(), "another", "directory")
+	for _, clone := range []string{first, second} {
+		command(t, process.Root(), "git", "clone", "--quiet", ".", clone)
+	}
+	command(t, first, "git", "checkout", "--quiet", "-B", "release", commit)
+	command(t, second, "git", "checkout", "--quiet", "--detach", commit)
+	command(t, first, "make", "release")
+	// The second one need not build the program that writes the SBOMs.
+	expect.NoError(t, os.MkdirAll(filepath.Join(second, "bin"), 0o700))
+	expect.NoError(t, os.Symlink(filepath.Join(first, "bin", "cyclonedx-gomod"), filepath.Join(second, "bin", "cyclonedx-gomod")))
+	command(t, second, "make", "release", "--assume-old=bin/cyclonedx-gomod")
+
+	files := released(t, first)
+	sums := make(map[string]string)
+	for name, text := range files {
+		sums[name] = fmt.Sprintf("%x", sha256.Sum256(text))
+	}
+	again := make(map[string]string)
+	for name, text := range released(t, second) {
+		again[name] = fmt.Sprintf("%x", sha256.Sum256(text))
+	}
+	expect.Equal(t, "the two releases differ", sums, again)
+
+	var listed strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		if name != "SHA256SUMS" {
+			fmt.Fprintf(&listed, "%s  %s\n", sums[name], name)
+		}
+	}
+	expect.Equal(t, "the checksums differ", listed.String(), string(files["SHA256SUMS"]))
+	for _, arch := range []string{"amd64", "arm64"} {
+		binary := "helm-state-metrics-" + command(t, first, "git", "describe", "--tags", "--always", "--abbrev=12") + "-linux-" + arch
+		binary = strings.Replace(binary, "-v", "-", 1)
+		if image := contents(t, files[binary+"-image.tar"], arch); !bytes.Equal(image, files[binary]) || len(image) == 0 {
+			t.Errorf("the image for %s contains another binary", arch)
+		}
+		var sbom struct {
+			BomFormat  string
+			Components []struct{ Name string }
+		}
+		expect.NoError(t, json.Unmarshal(files[binary+".cdx.json"], &sbom))
+		for _, name := range []string{"k8s.io/client-go", "std"} {
+			if sbom.BomFormat != "CycloneDX" || !slices.Contains(sbom.Components, struct{ Name string }{name}) {
+				t.Errorf("the SBOM for %s does not name %s", arch, name)
+			}
+		}
+	}
+}
+
+// command runs a program in a directory, without the settings of a make that runs the test, and returns its output.
+func command(t *testing.T, dir, program string, args ...string) string {
+	t.Helper()
+	cmd := exec.Command(program, args...)
+	cmd.Dir = dir
+	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "MAKE") || strings.HasPrefix(v, "MFLAGS") })
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%s %v: %v\n%s%s", program, args, err, out, &stderr)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// released returns the files of the release in a clone.
+func released(t *testing.T, clone string) map[string][]byte {
+	t.Helper()
+	files := make(map[string][]byte)
+	for _, file := range expect.Value(os.ReadDir(filepath.Join(clone, "bin", "release")))(t) {
+		files[file.Name()] = expect.Value(os.ReadFile(filepath.Join(clone, "bin", "release", file.Name())))(t)
+	}
+	return files
+}
+
+// contents reads an image as the OCI image layout says, checks all digests, and returns the binary in it.
+func contents(t *testing.T, image []byte, arch string) []byte {
+	t.Helper()
+	files := untar(t, image)
+	read := func(d descriptor, into any) []byte {
+		text := files[d.path()]
+		if digest(text) != d.Digest || len(text) != d.Size {
+			t.Fatalf("%s is damaged", d.path())
+		}
+		if into != nil {
+			expect.NoError(t, json.Unmarshal(text, into))
+		}
+		return text
+	}
+	var index struct{ Manifests []descriptor }
+	expect.NoError(t, json.Unmarshal(files["index.json"], &index))
+	var manifest struct {
+		Config descriptor
+		Layers []descriptor
+	}
+	read(index.Manifests[0], &manifest)
+	var config struct {
+		Architecture string
+		RootFS       struct {
+			DiffIDs []string `json:"diff_ids"`
+		}
+	}
+	read(manifest.Config, &config)
+	layer := expect.Value(gzip.NewReader(bytes.NewReader(read(manifest.Layers[0], nil))))(t)
+	plain := expect.Value(io.ReadAll(layer))(t)
+	expect.Equal(t, "the layers differ", []string{digest(plain)}, config.RootFS.DiffIDs)
+	expect.Equal(t, "the architecture differs", arch, config.Architecture)
+	return untar(t, plain)["helm-state-metrics"]
+}
+
+func untar(t *testing.T, text []byte) map[string][]byte {
+	t.Helper()
+	files := make(map[string][]byte)
+	reader := tar.NewReader(bytes.NewReader(text))
+	for {
+		header, err := reader.Next()
+		if errors.Is(err, io.EOF) {
+			return files
+		}
+		expect.NoError(t, err)
+		files[header.Name] = expect.Value(io.ReadAll(reader))(t)
+	}
+}
+
+// TestNamesAreQualified expects names as containerd has them, or kind would not find an image that was loaded.
+func TestNamesAreQualified(t *testing.T) {
+	for name, want := range map[string]string{
+		"helm-state-metrics:1":         "docker.io/library/helm-state-metrics:1",
+		"team/helm-state-metrics:1":    "docker.io/team/helm-state-metrics:1",
+		"ghcr.io/t/helm-state-metrics": "ghcr.io/t/helm-state-metrics",
+		"localhost/h:1":                "localhost/h:1",
+		"registry:5000/h:1":            "registry:5000/h:1",
+	} {
+		expect.Equal(t, name, want, qualified(name))
+	}
+}
