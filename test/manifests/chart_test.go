@@ -145,7 +145,7 @@ func TestRunbookURL(t *testing.T) {
 func TestRulesServeAllInstallations(t *testing.T) {
 	inBoth(t, func(t *testing.T, helm string) {
 		render := func(release string, values ...string) map[string]map[string]any {
-			args := []string{"template", release, shipped.Chart(), "--namespace=" + release, "--kube-version=1.25.0", "--set=serviceMonitor.enabled=true"}
+			args := []string{"template", release, shipped.Chart(), "--namespace=" + release, "--kube-version=1.25.0", "--set=image.repository=r,serviceMonitor.enabled=true"}
 			return rules(t, expect.Value(run(helm, append(args, sets(values)...)...))(t))
 		}
 		const enabled = "prometheusRule.enabled=true"
