@@ -69,8 +69,8 @@ run: build ## Run the exporter against the cluster of your kubeconfig (ARGS="…
 ##### The image and the release
 
 # write_image writes the archive of the image $(2) for the architecture $(1) to stdout.
-write_image = $(GO) run ./image -arch $(1) -name $(2) -version '$(version:v%=%)' -revision '$(revision)' -created '$(date)' \
-	-exporter bin/image/linux-$(1)/helm-state-metrics -roots bin/image/ca-certificates.crt
+write_image = $(GO) run -C image . -arch $(1) -name $(2) -version '$(version:v%=%)' -revision '$(revision)' -created '$(date)' \
+	-exporter ../bin/image/linux-$(1)/helm-state-metrics -roots ../bin/image/ca-certificates.crt
 
 # With several architectures each image gets its own tag: only a registry can combine them into one.
 .PHONY: image
@@ -132,6 +132,7 @@ agree: ## Compare metrics with records after random operations and outages (OPER
 .PHONY: lint
 lint: bin/golangci-lint ## Run the linters
 	bin/golangci-lint run ./...
+	cd image && ../bin/golangci-lint run ./...
 # Format only: linting this module, which imports all of Kubernetes, takes many minutes.
 	cd test/cluster && ../../bin/golangci-lint fmt --diff
 
@@ -176,7 +177,7 @@ demo: ## Run a control plane, install releases with Helm 3 and 4, and run the ex
 
 ##### Programs for tests. The go.mod files have their versions.
 
-modules    := . test/cluster $(patsubst %/go.mod,%,$(wildcard test/tools/*/go.mod))
+modules    := . image test/cluster $(patsubst %/go.mod,%,$(wildcard test/tools/*/go.mod))
 # Files for the tests of the image and the release. Built before the tests, because a build for a new architecture takes
 # minutes.
 test_image := $(release_archs:%=bin/image/linux-%/helm-state-metrics) bin/image/ca-certificates.crt bin/cyclonedx-gomod
