@@ -5,8 +5,8 @@ package main
 import (
 	"archive/tar"
 	"bytes"
-	"cmp"
 	"compress/gzip"
+	"encoding/pem"
 	"errors"
 	"flag"
 	"fmt"
@@ -21,43 +21,38 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"golang.org/x/crypto/x509roots/fallback/bundle"
 )
 
 func main() {
-	if err := run(os.Args[1:], os.Stdout); err != nil {
+	if err := run(); err != nil {
 		fmt.Fprintln(os.Stderr, "image:", err)
 		os.Exit(1)
 	}
 }
 
-func run(args []string, stdout io.Writer) error {
-	flags := flag.NewFlagSet("image", flag.ContinueOnError)
-	tag := flags.String("name", "", "name and tag of the image")
-	arch := flags.String("arch", "", "architecture of the image")
-	version := flags.String("version", "", "version of the exporter")
-	revision := flags.String("revision", "", "commit of the exporter")
-	created := flags.String("created", "", "time of the commit, which is that of all files")
-	exporter := flags.String("exporter", "", "path of the binary")
-	roots := flags.String("roots", "", "path of the certificates of authorities")
-	if err := flags.Parse(args); err != nil {
-		return err
-	}
+func run() error {
+	tag := flag.String("name", "", "name and tag of the image")
+	arch := flag.String("arch", "", "architecture of the image")
+	version := flag.String("version", "", "version of the exporter")
+	revision := flag.String("revision", "", "commit of the exporter")
+	var created v1.Time
+	flag.TextVar(&created, "created", v1.Time{Time: time.Unix(0, 0)}, "time of the commit, which is that of all files")
+	exporter := flag.String("exporter", "", "path of the binary")
+	flag.Parse()
+
 	ref, err := name.NewTag(*tag)
 	if err != nil {
 		return fmt.Errorf("-name: %w", err)
 	}
-	date, err := time.Parse(time.RFC3339, cmp.Or(*created, "1970-01-01T00:00:00Z"))
-	if err != nil {
-		return fmt.Errorf("-created: %w", err)
-	}
-	date = date.UTC()
-	files, err := layer(*exporter, *roots, date)
+	created.Time = created.UTC()
+	files, err := layer(*exporter, created.Time)
 	if err != nil {
 		return fmt.Errorf("layer: %w", err)
 	}
 
 	const label = "org.opencontainers.image."
-	config := v1.ConfigFile{Architecture: *arch, OS: "linux", Created: v1.Time{Time: date}, RootFS: v1.RootFS{Type: "layers"}}
+	config := v1.ConfigFile{Architecture: *arch, OS: "linux", Created: created, RootFS: v1.RootFS{Type: "layers"}}
 	config.Config = v1.Config{
 		User:         "65532:65532",
 		Entrypoint:   []string{"/helm-state-metrics"},
@@ -68,40 +63,39 @@ func run(args []string, stdout io.Writer) error {
 			label + "licenses":    "Apache-2.0",
 			label + "version":     *version,
 			label + "revision":    *revision,
-			label + "created":     *created,
+			label + "created":     created.Format(time.RFC3339),
 		},
 	}
 	image, err := mutate.ConfigFile(empty.Image, &config)
 	if err != nil {
 		return err
 	}
-	history := v1.History{Created: v1.Time{Time: date}, CreatedBy: "make image"}
-	image, err = mutate.Append(image, mutate.Addendum{Layer: files, History: history})
+	image, err = mutate.Append(image, mutate.Addendum{Layer: files, History: v1.History{Created: created, CreatedBy: "make image"}})
 	if err != nil {
 		return err
 	}
-	return tarball.Write(ref, image, stdout)
+	return tarball.Write(ref, image, os.Stdout)
 }
 
-// layer returns the files of the image.
-func layer(exporter, roots string, date time.Time) (v1.Layer, error) {
+// layer returns the files of the image: the exporter and the authorities that Mozilla trusts, whoever builds it.
+func layer(exporter string, date time.Time) (v1.Layer, error) {
 	binary, err := os.ReadFile(exporter)
-	if err != nil {
-		return nil, err
-	}
-	certificates, err := os.ReadFile(roots)
-	if err != nil {
-		return nil, err
+	var roots []byte
+	for root := range bundle.Roots() {
+		// A constraint trusts only old certificates, which a PEM file cannot say.
+		if root.Constraint == nil {
+			roots = append(roots, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: root.Certificate})...)
+		}
 	}
 	dir := &fstest.MapFile{Mode: fs.ModeDir | 0o755, ModTime: date}
 	var archive bytes.Buffer
 	writer := tar.NewWriter(&archive)
-	err = writer.AddFS(fstest.MapFS{
+	err = errors.Join(err, writer.AddFS(fstest.MapFS{
 		"etc": dir, "etc/ssl": dir, "etc/ssl/certs": dir,
-		"etc/ssl/certs/ca-certificates.crt": {Data: certificates, Mode: 0o644, ModTime: date},
+		"etc/ssl/certs/ca-certificates.crt": {Data: roots, Mode: 0o644, ModTime: date},
 		"helm-state-metrics":                {Data: binary, Mode: 0o755, ModTime: date},
-	})
-	if err := errors.Join(err, writer.Close()); err != nil {
+	}), writer.Close())
+	if err != nil {
 		return nil, err
 	}
 	open := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(archive.Bytes())), nil }
