@@ -69,12 +69,12 @@ run: build ## Run the exporter against the cluster of your kubeconfig (ARGS="…
 ##### The image and the release
 
 # write_image writes the archive of the image $(2) for the architecture $(1) to stdout.
-write_image = $(GO) run ./image -arch $(1) -name $(2) -version '$(version:v%=%)' -revision '$(revision)' -created '$(date)' \
-	-exporter bin/image/linux-$(1)/helm-state-metrics -roots bin/image/ca-certificates.crt
+write_image = $(GO) run -C image . -arch $(1) -name $(2) -version '$(version:v%=%)' -revision '$(revision)' \
+	$(addprefix -created ,$(date)) -exporter ../bin/image/linux-$(1)/helm-state-metrics
 
 # With several architectures each image gets its own tag: only a registry can combine them into one.
 .PHONY: image
-image: $(ARCH:%=bin/image/linux-%/helm-state-metrics) bin/image/ca-certificates.crt ## Build the container image for this machine's architecture (ARCH="amd64 arm64" IMAGE=… TAG=…)
+image: $(ARCH:%=bin/image/linux-%/helm-state-metrics) ## Build the container image for this machine's architecture (ARCH="amd64 arm64" IMAGE=… TAG=…)
 	@set -e; for arch in $(ARCH); do \
 		name=$(IMAGE):$(TAG)$(if $(word 2,$(ARCH)),-$$arch); \
 		$(call write_image,$$arch,$$name) | docker load --quiet >/dev/null; \
@@ -85,17 +85,13 @@ bin/image/linux-%/helm-state-metrics: go.mod go.sum $(sources) $(stamped)
 	$(call started,helm-state-metrics for $*)
 	@GOOS=linux GOARCH=$* $(go_build) -trimpath -ldflags='$(ldflags)' -o $@ ./cmd/helm-state-metrics
 
-bin/image/ca-certificates.crt: $(wildcard test/tools/roots/*)
-	@mkdir -p $(@D)
-	@cd test/tools/roots && $(GO) run . >../../../$@
-
 release_archs := amd64 arm64
 .PHONY: committed
 committed:
 	@case '$(version)' in *-dirty) echo "a release needs a clean work tree: commit first" >&2; exit 1;; esac
 
 .PHONY: release
-release: committed $(release_archs:%=bin/image/linux-%/helm-state-metrics) bin/image/ca-certificates.crt bin/cyclonedx-gomod ## Write binaries, images, SBOMs and checksums for linux amd64 and arm64 into bin/release
+release: committed $(release_archs:%=bin/image/linux-%/helm-state-metrics) bin/cyclonedx-gomod ## Write binaries, images, SBOMs and checksums for linux amd64 and arm64 into bin/release
 	@rm -rf bin/release && mkdir -p bin/release
 	@set -e; for arch in $(release_archs); do \
 		name=bin/release/helm-state-metrics-$(version:v%=%)-linux-$$arch; \
@@ -132,6 +128,7 @@ agree: ## Compare metrics with records after random operations and outages (OPER
 .PHONY: lint
 lint: bin/golangci-lint ## Run the linters
 	bin/golangci-lint run ./...
+	cd image && ../bin/golangci-lint run ./...
 # Format only: linting this module, which imports all of Kubernetes, takes many minutes.
 	cd test/cluster && ../../bin/golangci-lint fmt --diff
 
@@ -176,10 +173,10 @@ demo: ## Run a control plane, install releases with Helm 3 and 4, and run the ex
 
 ##### Programs for tests. The go.mod files have their versions.
 
-modules    := . test/cluster $(patsubst %/go.mod,%,$(wildcard test/tools/*/go.mod))
+modules    := . image test/cluster $(patsubst %/go.mod,%,$(wildcard test/tools/*/go.mod))
 # Files for the tests of the image and the release. Built before the tests, because a build for a new architecture takes
 # minutes.
-test_image := $(release_archs:%=bin/image/linux-%/helm-state-metrics) bin/image/ca-certificates.crt bin/cyclonedx-gomod
+test_image := $(release_archs:%=bin/image/linux-%/helm-state-metrics) bin/cyclonedx-gomod
 test_tools := bin/cluster bin/kubectl bin/crds bin/helm3 bin/helm4 bin/promtool bin/prometheus
 
 .PHONY: cluster
