@@ -100,7 +100,7 @@ func newApp(cfg *config) *kingpin.Application {
 		PlaceHolder("REGEX").RegexpListVar(&cfg.metrics.Allow)
 	app.Flag("metrics.denylist", "Regular expression, anchored, for the names of the families about releases to leave out; what is left out costs nothing. Repeatable.").
 		PlaceHolder("REGEX").RegexpListVar(&cfg.metrics.Deny)
-	app.Flag("metrics.max-releases-per-namespace", "How many releases of a namespace to expose, those created first; 0 for all. The payloads of the others are not read.").
+	app.Flag("metrics.max-releases-per-namespace", "How many releases of a namespace each exporter exposes, those created first; 0 for all. The payloads of the others are not read.").
 		Default("0").StringVar(&cfg.maxReleases)
 	app.Flag("shard", "Which of the shards this exporter is, from 0.").
 		Default("0").StringVar(&cfg.shard)
@@ -159,7 +159,10 @@ func (n named) IsCumulative() bool {
 func (c *config) complete() (err error) {
 	w := &c.watch
 	w.Namespaces, w.DeniedNamespaces, w.ReleaseLabels = split(w.Namespaces), split(w.DeniedNamespaces), split(w.ReleaseLabels)
-	c.audiences, c.web.PagesHosts = split(c.audiences), split(c.web.PagesHosts)
+	c.audiences, c.web.PagesHosts = split(c.audiences), split([]string{strings.ToLower(strings.Join(c.web.PagesHosts, ","))})
+	if c.web.Health == "" {
+		return errors.New("--health.listen-address is empty: the probes need an address")
+	}
 	c.metrics.ReleaseLabels = w.ReleaseLabels
 	for flag, expressions := range map[string][]*regexp.Regexp{"metrics.allowlist": c.metrics.Allow, "metrics.denylist": c.metrics.Deny} {
 		for i, r := range expressions { // anchored, as in Prometheus
@@ -177,22 +180,8 @@ func (c *config) complete() (err error) {
 	if len(w.Storages) == 0 {
 		return fmt.Errorf("--storage is empty: must be %s, %s or both", release.Secrets, release.ConfigMaps)
 	}
-	for _, n := range []struct {
-		flag, given string
-		to          *int
-		low, high   int
-	}{
-		{"fetch.concurrency", c.concurrency, &w.FetchConcurrency, 1, maxConcurrency},
-		{"metrics.max-releases-per-namespace", c.maxReleases, &w.MaxReleases, 0, math.MaxInt32},
-		{"total-shards", c.totalShards, &w.TotalShards, 1, maxShards},
-		{"shard", c.shard, &w.Shard, 0, maxShards - 1},
-	} {
-		if *n.to, err = strconv.Atoi(n.given); err != nil || *n.to < n.low || *n.to > n.high {
-			return fmt.Errorf("--%s=%s: must be a number between %d and %d", n.flag, n.given, n.low, n.high)
-		}
-	}
-	if w.Shard >= w.TotalShards {
-		return fmt.Errorf("--shard=%d: must be less than --total-shards=%d; shards are numbered from 0", w.Shard, w.TotalShards)
+	if err := c.numbers(); err != nil {
+		return err
 	}
 	if len(c.audiences) > 0 && !c.authFilter {
 		return errors.New("--auth-token-audiences needs --auth-filter")
@@ -216,6 +205,29 @@ func (c *config) complete() (err error) {
 		if reasons := validation.IsQualifiedName(key); len(reasons) > 0 {
 			return fmt.Errorf("--release-labels=%s: not a label key: %s", key, strings.Join(reasons, "; "))
 		}
+	}
+	return nil
+}
+
+// numbers reads the flags that are numbers.
+func (c *config) numbers() (err error) {
+	w := &c.watch
+	for _, n := range []struct {
+		flag, given string
+		to          *int
+		low, high   int
+	}{
+		{"fetch.concurrency", c.concurrency, &w.FetchConcurrency, 1, maxConcurrency},
+		{"metrics.max-releases-per-namespace", c.maxReleases, &w.MaxReleases, 0, math.MaxInt32},
+		{"total-shards", c.totalShards, &w.TotalShards, 1, maxShards},
+		{"shard", c.shard, &w.Shard, 0, maxShards - 1},
+	} {
+		if *n.to, err = strconv.Atoi(n.given); err != nil || *n.to < n.low || *n.to > n.high {
+			return fmt.Errorf("--%s=%s: must be a number between %d and %d", n.flag, n.given, n.low, n.high)
+		}
+	}
+	if w.Shard >= w.TotalShards {
+		return fmt.Errorf("--shard=%d: must be less than --total-shards=%d; shards are numbered from 0", w.Shard, w.TotalShards)
 	}
 	return nil
 }

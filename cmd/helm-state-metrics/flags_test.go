@@ -47,7 +47,7 @@ func TestBadFlagsAreNamed(t *testing.T) {
 	for _, args := range [][]string{
 		{"--storage=disk"}, {"--storage="}, {"--payload=eager"}, {"--fetch.concurrency=none"}, {"--fetch.concurrency=0"},
 		{"--namespaces=Not_A_Namespace"}, {"--namespaces-denylist=a/b"}, {"--release-labels=a b"},
-		{"--shard=1"}, {"--shard=-1"}, {"--total-shards=0"}, {"--shard=two", "--total-shards=4"}, {"--metrics.max-releases-per-namespace=-1"}, {"--auth-token-audiences=a"},
+		{"--shard=1"}, {"--shard=-1"}, {"--total-shards=0"}, {"--shard=two", "--total-shards=4"}, {"--metrics.max-releases-per-namespace=-1"}, {"--auth-token-audiences=a"}, {"--health.listen-address="},
 		{"--namespaces=a", "--namespaces-denylist=a"}, {"--colour"}, {"--log.level=loud"}, {"--metrics.allowlist=("}, {`--metrics.denylist=\Qhelm_release_info`},
 	} {
 		cfg, err := parseFlags(args, nil)

@@ -61,8 +61,9 @@ type Filter struct {
 	reviews  singleflight.Group     // by key
 	// The two queues: tokens that were never valid have their own, so that a flood of them does not hold up
 	// clients that are known.
-	strangers, known chan struct{}
-	failure          rate.Sometimes // is logged
+	newTokens, known chan struct{}
+	turns            [64]chan struct{} // by the first byte of a token's digest
+	failure          rate.Sometimes    // is logged
 }
 
 // New returns a Filter. It starts nothing.
@@ -74,8 +75,11 @@ func New(cfg Config) *Filter {
 			Help: "Requests that the authorization filter let through (allowed) or refused, by result.",
 		}, []string{"result"}),
 		answers:   cache.NewLRUExpireCache(maxAnswers),
-		strangers: make(chan struct{}, maxReviews), known: make(chan struct{}, maxReviews),
+		newTokens: make(chan struct{}, maxReviews), known: make(chan struct{}, maxReviews),
 		failure: rate.Sometimes{Interval: time.Minute},
+	}
+	for i := range f.turns {
+		f.turns[i] = make(chan struct{}, maxReviewsOfToken)
 	}
 	for _, result := range []string{resultAllowed, resultInvalid, resultUnauthorized, resultForbidden, resultUnavailable} {
 		f.requests.WithLabelValues(result)
@@ -94,6 +98,9 @@ func (f *Filter) Wrap(next http.Handler) http.Handler {
 			f.requests.WithLabelValues(resultAllowed).Inc()
 			next.ServeHTTP(w, withQuery(req, query))
 			return
+		}
+		if req.Context().Err() != nil {
+			return // the client has gone away
 		}
 		f.requests.WithLabelValues(refused.result).Inc()
 		f.cfg.Logger.Debug("Refused a request", "result", refused.result, "user", refused.user, "client", req.RemoteAddr, "err", refused.text)
@@ -197,8 +204,8 @@ func bearer(header http.Header) string {
 // explain tells a client why a review failed, without the API server's own words.
 func explain(resource string, err error) string {
 	switch {
-	case errors.Is(err, errBusy):
-		return errBusy.Error()
+	case errors.Is(err, errBusy), errors.Is(err, errLate):
+		return err.Error()
 	case errors.Is(err, errUndecided):
 		return errUndecided.Error()
 	case apierrors.IsForbidden(err):

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
@@ -38,13 +37,16 @@ const (
 	reviewBurst      = 100
 	// maxReviews is how many reviews of each queue are under way at once, placeTimeout how long one waits for its
 	// turn, and timeout how long it may take with that, and how long a client waits for all of its reviews.
-	maxReviews   = 8
-	placeTimeout = 3 * time.Second
-	timeout      = 5 * time.Second
+	maxReviews = 8
+	// maxReviewsOfToken is how many of the rights of one token are.
+	maxReviewsOfToken = 2
+	placeTimeout      = 3 * time.Second
+	timeout           = 5 * time.Second
 )
 
 var (
 	errBusy      = errors.New("too many reviews are waiting")
+	errLate      = errors.New("there was no answer in time: too many reviews are waiting, or the API server is slow")
 	errUndecided = errors.New("the authorizers could not be evaluated")
 )
 
@@ -79,7 +81,7 @@ func (f *Filter) authenticate(ctx context.Context, digest, token string) (*answe
 	if last.isFresh() {
 		return last, nil
 	}
-	queue := f.strangers
+	queue := f.newTokens
 	if last != nil && last.allowed {
 		queue = f.known
 	}
@@ -89,15 +91,15 @@ func (f *Filter) authenticate(ctx context.Context, digest, token string) (*answe
 			Spec: authenticationv1.TokenReviewSpec{Token: token, Audiences: f.cfg.Audiences},
 		}, metav1.CreateOptions{})
 		if err != nil {
-			f.complain(err, token)
+			f.logFailure(err, token)
 			return nil, err
 		}
 		// A server that ignores audiences returns none.
-		meant := len(f.cfg.Audiences) == 0 || slices.ContainsFunc(review.Status.Audiences, func(audience string) bool {
+		forAudience := len(f.cfg.Audiences) == 0 || slices.ContainsFunc(review.Status.Audiences, func(audience string) bool {
 			return slices.Contains(f.cfg.Audiences, audience)
 		})
-		if !review.Status.Authenticated || !meant {
-			f.cfg.Logger.Debug("The API server rejects a token", "err", bounded(review.Status.Error, token))
+		if !review.Status.Authenticated || !forAudience {
+			f.cfg.Logger.Debug("The API server rejects a token", "err", truncate(review.Status.Error, token))
 			return &answer{until: began.Add(refusedFor)}, nil
 		}
 		return &answer{true, review.Status.User, began.Add(lifetime(token, began))}, nil
@@ -128,28 +130,34 @@ func (f *Filter) authorize(ctx context.Context, digest string, valid *answer, na
 	if len(namespaces) == 0 {
 		namespaces = []string{""}
 	}
-	answers, errs := make([]*answer, len(namespaces)), make([]error, len(namespaces))
-	var running sync.WaitGroup
-	for i, namespace := range namespaces {
+	for _, namespace := range namespaces {
 		key := digest + "/" + namespace
-		if answers[i] = f.last(key); !answers[i].isFresh() {
-			running.Go(func() {
-				answers[i], errs[i] = f.review(ctx, key, f.known, func(ctx context.Context) (*answer, error) {
-					return f.reviewAccess(ctx, valid, namespace)
-				})
-			})
+		a := f.last(key)
+		if !a.isFresh() {
+			if a, err = f.reviewInTurn(ctx, key, func(ctx context.Context) (*answer, error) {
+				return f.reviewAccess(ctx, valid, namespace)
+			}); err != nil {
+				return nil, err
+			}
 		}
-	}
-	running.Wait()
-	for i, namespace := range namespaces {
-		if errs[i] != nil {
-			return nil, errs[i]
-		}
-		if !answers[i].allowed {
+		if !a.allowed {
 			missing = append(missing, namespace)
 		}
 	}
 	return missing, nil
+}
+
+// reviewInTurn reviews a right of a token. Few such reviews of one token are under way at a time, so that a client
+// that asks for ever more namespaces does not fill the queue of all.
+func (f *Filter) reviewInTurn(ctx context.Context, key string, ask func(context.Context) (*answer, error)) (*answer, error) {
+	turns := f.turns[int(key[0])%len(f.turns)]
+	select {
+	case turns <- struct{}{}:
+		defer func() { <-turns }()
+		return f.review(ctx, key, f.known, ask)
+	case <-ctx.Done():
+		return nil, f.late(ctx)
+	}
 }
 
 // reviewAccess asks by a SubjectAccessReview. The answer does not outlive that about the token, so that a change
@@ -176,7 +184,7 @@ func (f *Filter) reviewAccess(ctx context.Context, valid *answer, namespace stri
 		err = fmt.Errorf("%w: %s", errUndecided, review.Status.EvaluationError)
 	}
 	if err != nil {
-		f.complain(err, "")
+		f.logFailure(err, "")
 		return nil, err
 	}
 	a := &answer{allowed: review.Status.Allowed && !review.Status.Denied, until: began.Add(refusedFor)}
@@ -211,7 +219,7 @@ func (f *Filter) review(ctx context.Context, key string, queue chan struct{}, as
 		case queue <- struct{}{}:
 			defer func() { <-queue }()
 		case <-time.After(placeTimeout):
-			f.complain(errBusy, "")
+			f.logFailure(errBusy, "")
 			return nil, errBusy
 		}
 		a, err := ask(ctx)
@@ -228,19 +236,28 @@ func (f *Filter) review(ctx context.Context, key string, queue chan struct{}, as
 		}
 		return r.Val.(*answer), nil
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return nil, f.late(ctx)
 	}
 }
 
-// complain logs that Kubernetes cannot be asked, at most once a minute. Such errors name what was asked for.
-func (f *Filter) complain(err error, token string) {
+// late returns why a client is no longer waited for: because it has gone, or because it has waited too long.
+func (f *Filter) late(ctx context.Context) error {
+	if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return ctx.Err()
+	}
+	f.logFailure(errLate, "")
+	return errLate
+}
+
+// logFailure logs that Kubernetes cannot be asked, at most once a minute. Such errors name what was asked for.
+func (f *Filter) logFailure(err error, token string) {
 	f.failure.Do(func() {
-		f.cfg.Logger.Error("Cannot check requests for metrics, and refuses them", "err", bounded(err.Error(), token))
+		f.cfg.Logger.Error("Cannot check requests for metrics, and refuses them", "err", truncate(err.Error(), token))
 	})
 }
 
-// bounded truncates a text of the API server to 512 bytes, and blanks the token if it should be in it.
-func bounded(text, token string) string {
+// truncate truncates a text of the API server to 512 bytes, and blanks the token if it should be in it.
+func truncate(text, token string) string {
 	if token != "" {
 		text = strings.ReplaceAll(text, token, "TOKEN")
 	}

@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"hash/crc32"
-	"slices"
 	"sync"
 
 	"github.com/klauspost/compress/flate"
@@ -204,16 +203,38 @@ func (e exposition) writeGzip(w *bufio.Writer, chosen []int, tail []byte) error 
 	return err
 }
 
-// writeText writes the text of the chosen families over the given releases, all if no namespace is given, then
-// the tail.
-func writeText(w *bufio.Writer, families []Family, chosen []int, releases []*slots, namespaces []string, tail []byte) error {
+// inNamespaces returns the releases of the given namespaces.
+func inNamespaces(all []*slots, namespaces []string) []*slots {
+	wanted := make(map[string]bool, len(namespaces))
+	for _, namespace := range namespaces {
+		wanted[namespace] = true
+	}
+	var found []*slots
+	n := 0
+	for _, block := range all {
+		for _, r := range block {
+			if r == nil || !wanted[r.Namespace] {
+				continue
+			}
+			if n%blockSlots == 0 {
+				found = append(found, new(slots))
+			}
+			found[n/blockSlots][n%blockSlots] = r
+			n++
+		}
+	}
+	return found
+}
+
+// writeText writes the text of the chosen families over the given releases, then the tail.
+func writeText(w *bufio.Writer, families []Family, chosen []int, releases []*slots, tail []byte) error {
 	for _, i := range chosen {
 		if _, err := w.Write(appendHeader(w.AvailableBuffer(), &families[i])); err != nil {
 			return err
 		}
 		for _, block := range releases {
 			for _, r := range block {
-				if r == nil || len(namespaces) > 0 && !slices.Contains(namespaces, r.Namespace) {
+				if r == nil {
 					continue
 				}
 				if _, err := w.Write(families[i].append(w.AvailableBuffer(), r)); err != nil {

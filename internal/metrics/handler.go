@@ -17,8 +17,8 @@ import (
 )
 
 const (
-	// maxScrapes is how many scrapes are answered at once. Each may hold its own snapshot for as long as its
-	// client takes to read it.
+	// maxScrapes is how many scrapes are answered at once, of everything and as many of single namespaces. Each may
+	// hold its own snapshot for as long as its client takes to read it.
 	maxScrapes = 16
 	// writeSize is how many bytes are written to a connection at once.
 	writeSize = 64 << 10
@@ -33,6 +33,7 @@ type Handler struct {
 	renderer  *renderer
 	telemetry prometheus.Gatherer
 	scrapes   chan struct{} // one for each that is being answered
+	partial   chan struct{} // the same for those of single namespaces: tenants must not keep the platform out
 	writers   sync.Pool     // of *bufio.Writer
 }
 
@@ -40,7 +41,7 @@ type Handler struct {
 func NewHandler(store *Store, telemetry prometheus.Gatherer) *Handler {
 	return &Handler{
 		store: store, renderer: newRenderer(store), telemetry: telemetry,
-		scrapes: make(chan struct{}, maxScrapes),
+		scrapes: make(chan struct{}, maxScrapes), partial: make(chan struct{}, maxScrapes),
 		writers: sync.Pool{New: func() any { return bufio.NewWriterSize(nil, writeSize) }},
 	}
 }
@@ -48,14 +49,18 @@ func NewHandler(store *Store, telemetry prometheus.Gatherer) *Handler {
 // ServeHTTP answers with 503 until the initial lists have been delivered: an empty response would read as the
 // end of all releases, and fire or resolve alerts.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	query := req.URL.Query()
+	scrapes := h.scrapes
+	if len(query["namespace"]) > 0 {
+		scrapes = h.partial
+	}
 	select {
-	case h.scrapes <- struct{}{}:
-		defer func() { <-h.scrapes }()
+	case scrapes <- struct{}{}:
+		defer func() { <-scrapes }()
 	default:
 		unavailable(w, fmt.Sprintf("already answering %d scrapes; scrape less often, or from fewer places", maxScrapes))
 		return
 	}
-	query := req.URL.Query()
 	format := expfmt.NegotiateAccept(req.Header, expfmt.FmtText, expfmt.FmtOpenMetrics_1_0_0, expfmt.FmtOpenMetrics_0_0_1)
 	namespaces, names := query["namespace"], query["name[]"]
 	zipped := acceptsGzip(req.Header)
@@ -96,9 +101,12 @@ func (h *Handler) prepare(chosen []int, namespaces []string, zipped bool) (write
 		return func(w *bufio.Writer, tail []byte) error { return e.writeGzip(w, chosen, tail) }, ok
 	}
 	releases, ok := h.store.share()
+	if len(namespaces) > 0 {
+		releases = inNamespaces(releases, namespaces)
+	}
 	return func(w *bufio.Writer, tail []byte) error {
 		if !zipped {
-			return writeText(w, h.store.families, chosen, releases, namespaces, tail)
+			return writeText(w, h.store.families, chosen, releases, tail)
 		}
 		// Responses for some namespaces are small and rare, so nothing is kept.
 		z, err := gzip.NewWriterLevel(w, gzip.StatelessCompression)
@@ -106,7 +114,7 @@ func (h *Handler) prepare(chosen []int, namespaces []string, zipped bool) (write
 			return err
 		}
 		buffered := bufio.NewWriterSize(z, writeSize)
-		err = writeText(buffered, h.store.families, chosen, releases, namespaces, tail)
+		err = writeText(buffered, h.store.families, chosen, releases, tail)
 		return errors.Join(err, buffered.Flush(), z.Close())
 	}, ok
 }

@@ -394,6 +394,11 @@ func TestStalledClientsHoldNothingButTheirTurn(t *testing.T) {
 	if w := scrape(h, nil); w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") == "" || !strings.Contains(w.Body.String(), "16 scrapes") {
 		t.Errorf("got %d %q, want 503 that says why", w.Code, w.Body)
 	}
+	partial := httptest.NewRecorder() // of a tenant, for whom there are other turns, and the other way round
+	h.ServeHTTP(partial, httptest.NewRequest(http.MethodGet, "/metrics?namespace=team", nil))
+	if partial.Code != http.StatusOK {
+		t.Errorf("got %d %q for one namespace", partial.Code, partial.Body)
+	}
 	close(leave)
 	for range turns {
 		select {

@@ -215,7 +215,7 @@ func (s *Store) count(r *release.Release, by int) {
 // Collector returns the counts over all releases, which are consistent with each other in each scrape.
 func (s *Store) Collector() prometheus.Collector {
 	releases := prometheus.NewDesc("helm_state_metrics_releases", "Number of releases by status of the newest revision.", []string{"status"}, nil)
-	tracked := prometheus.NewDesc("helm_state_metrics_revisions_tracked", "Number of revisions whose metadata is tracked.", nil, nil)
+	tracked := prometheus.NewDesc("helm_state_metrics_revisions_tracked", "Number of stored revisions of the releases that are exposed.", nil, nil)
 	pending := prometheus.NewDesc("helm_state_metrics_payloads_pending", "Number of releases whose newest revision's payload is still to be read.", nil, nil)
 	shadowed := prometheus.NewDesc("helm_state_metrics_releases_in_both_storages", "Number of releases with records in Secrets and in ConfigMaps, of which the Secrets are shown.", nil, nil)
 	return prometheus.CollectorFunc(func(to chan<- prometheus.Metric) {

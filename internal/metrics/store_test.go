@@ -39,7 +39,7 @@ helm_state_metrics_releases{status="unknown"} 0
 # HELP helm_state_metrics_releases_in_both_storages Number of releases with records in Secrets and in ConfigMaps, of which the Secrets are shown.
 # TYPE helm_state_metrics_releases_in_both_storages gauge
 helm_state_metrics_releases_in_both_storages 1
-# HELP helm_state_metrics_revisions_tracked Number of revisions whose metadata is tracked.
+# HELP helm_state_metrics_revisions_tracked Number of stored revisions of the releases that are exposed.
 # TYPE helm_state_metrics_revisions_tracked gauge
 helm_state_metrics_revisions_tracked 9
 `

@@ -114,13 +114,13 @@ func (x index) SetPayload(key release.Key, read *release.Revision, p release.Pay
 	return e.refresh(key)
 }
 
-// created returns when the oldest stored revision was created.
+// created returns when the release was created, 0 if that was before its oldest stored revision: Helm removes the
+// records of old ones.
 func (e *entry) created() release.Time {
-	oldest := e.revisions[0].Created
-	for _, r := range e.revisions[1:] {
-		oldest = min(oldest, r.Created)
+	if oldest := e.revisions[e.shown.Stored-1]; oldest.Number == 1 {
+		return oldest.Created
 	}
-	return oldest
+	return 0
 }
 
 // find returns the position of the revision with this UID, -1 if there is none.

@@ -12,49 +12,49 @@ import (
 // stored decides, so that all replicas choose the same ones, and choose them again after a start. It has no lock
 // and does no I/O.
 type limit struct {
-	max        int                   // 0 for no limit
-	namespaces map[string][]place    // in order
-	places     map[release.Key]place // of all releases
+	max        int                  // 0 for no limit
+	namespaces map[string][]rank    // in order
+	ranks      map[release.Key]rank // of all releases
 }
 
-// place is where a release stands among those of its namespace.
-type place struct {
-	created release.Time // of its oldest stored revision
+// rank is where a release stands among those of its namespace.
+type rank struct {
+	created release.Time // 0 for one that is older than its stored revisions
 	name    string
 }
 
-func (p place) compare(o place) int {
+func (p rank) compare(o rank) int {
 	return cmp.Or(cmp.Compare(p.created, o.created), strings.Compare(p.name, o.name))
 }
 
 func newLimit(most int) limit {
-	return limit{max: most, namespaces: make(map[string][]place), places: make(map[release.Key]place)}
+	return limit{max: most, namespaces: make(map[string][]rank), ranks: make(map[release.Key]rank)}
 }
 
-// set gives a release its place, or takes it away if e is nil. It returns the release that is exposed or dropped
+// set gives a release its rank, or takes it away if e is nil. It returns the release that is exposed or dropped
 // in exchange, nil if there is none.
 func (l *limit) set(key release.Key, e *entry) *release.Key {
-	old, known := l.places[key]
+	old, known := l.ranks[key]
 	if l.max == 0 || e == nil && !known || e != nil && known && old.created == e.created() {
 		return nil
 	}
 	exposed := l.exposes(key)
 	all := l.namespaces[key.Namespace]
 	if known {
-		at, _ := slices.BinarySearchFunc(all, old, place.compare)
+		at, _ := slices.BinarySearchFunc(all, old, rank.compare)
 		all = slices.Delete(all, at, at+1)
-		delete(l.places, key)
+		delete(l.ranks, key)
 	}
 	if e != nil {
-		now := place{e.created(), key.Name}
-		at, _ := slices.BinarySearchFunc(all, now, place.compare)
+		now := rank{e.created(), key.Name}
+		at, _ := slices.BinarySearchFunc(all, now, rank.compare)
 		all = slices.Insert(all, at, now)
-		l.places[key] = now
+		l.ranks[key] = now
 	}
 	if l.namespaces[key.Namespace] = all; len(all) == 0 {
 		delete(l.namespaces, key.Namespace)
 	}
-	var other place
+	var other rank
 	switch {
 	case exposed && !l.exposes(key) && len(all) >= l.max:
 		other = all[l.max-1]
@@ -71,8 +71,8 @@ func (l *limit) exposes(key release.Key) bool {
 	if l.max == 0 {
 		return true
 	}
-	p, known := l.places[key]
-	at, _ := slices.BinarySearchFunc(l.namespaces[key.Namespace], p, place.compare)
+	p, known := l.ranks[key]
+	at, _ := slices.BinarySearchFunc(l.namespaces[key.Namespace], p, rank.compare)
 	return known && at < l.max
 }
 

@@ -27,7 +27,7 @@ func TestLimitAgreesWithASort(t *testing.T) {
 			delete(created, key)
 			if rapid.Bool().Draw(t, "exists") {
 				created[key] = release.Time(rapid.IntRange(1, 5).Draw(t, "created"))
-				e = &entry{revisions: []revision{{Revision: &release.Revision{Created: 9}}, {Revision: &release.Revision{Created: created[key]}}}}
+				e = stored(&release.Revision{Number: 2, Created: 9}, &release.Revision{Number: 1, Created: created[key]})
 			}
 			for _, k := range []*release.Key{l.set(key, e), &key} {
 				if k == nil {
@@ -55,6 +55,33 @@ func TestLimitAgreesWithASort(t *testing.T) {
 	})
 }
 
+// stored returns an entry with revisions, the highest number first.
+func stored(revisions ...*release.Revision) *entry {
+	e := &entry{shown: &release.Release{Stored: len(revisions)}}
+	for _, r := range revisions {
+		e.revisions = append(e.revisions, revision{Revision: r})
+	}
+	return e
+}
+
+// TestAReleaseWithoutItsFirstRevisionIsOld upgrades the older of two releases until Helm removes its first record.
+func TestAReleaseWithoutItsFirstRevisionIsOld(t *testing.T) {
+	x, l := make(index), newLimit(1)
+	live, young := release.Key{Namespace: "a", Name: "live"}, release.Key{Namespace: "a", Name: "young"}
+	insert := func(key release.Key, number int, at release.Time) {
+		x.Insert(key, &release.Revision{UID: release.ParseUID(fmt.Sprint(key, number)), Number: number, Created: at, Storage: release.Secrets})
+		l.set(key, x[key])
+	}
+	insert(live, 1, 1)
+	insert(young, 1, 5)
+	insert(live, 2, 9)
+	x.Remove(live, release.ParseUID(fmt.Sprint(live, 1)))
+	l.set(live, x[live])
+	if !l.exposes(live) || l.exposes(young) {
+		t.Errorf("live is exposed: %t, young: %t", l.exposes(live), l.exposes(young))
+	}
+}
+
 // oldest returns the releases of each namespace that were created first, all if most is 0.
 func oldest(created map[release.Key]release.Time, most int) map[release.Key]bool {
 	byNamespace := make(map[string][]string)
@@ -77,12 +104,12 @@ func oldest(created map[release.Key]release.Time, most int) map[release.Key]bool
 // BenchmarkLimit adds and removes the oldest release of a namespace that has 50,000.
 func BenchmarkLimit(b *testing.B) {
 	l := newLimit(100)
-	e := &entry{revisions: []revision{{Revision: &release.Revision{Created: 2}}}}
+	e := stored(&release.Revision{Number: 1, Created: 2})
 	for i := range 50_000 {
 		l.set(release.Key{Namespace: "a", Name: fmt.Sprint("r", i)}, e)
 	}
 	first := release.Key{Namespace: "a", Name: "first"}
-	was := &entry{revisions: []revision{{Revision: &release.Revision{Created: 1}}}}
+	was := stored(&release.Revision{Number: 1, Created: 1})
 	for b.Loop() {
 		l.set(first, was)
 		l.set(first, nil)

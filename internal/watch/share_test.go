@@ -5,6 +5,7 @@ import (
 	"slices"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	dto "github.com/prometheus/client_model/go"
@@ -50,6 +51,10 @@ func TestReleasesBeyondTheLimitAreNeitherExposedNorRead(t *testing.T) {
 		c.delete("a", 1)
 		c.delete("aa", 1)
 		synctest.Wait()
+		if before := c.count("c", 1) + c.count("c", 2); before != 0 {
+			t.Errorf("c was read %d times at once, although more may be deleted", before)
+		}
+		advance(2 * time.Second)
 		if got := w.listed(t); got != "b:1 c:2" || w.chart("c") != "chart" {
 			t.Errorf("after two were deleted, the list has %q, and c has chart %q", got, w.chart("c"))
 		}

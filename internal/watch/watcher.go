@@ -3,13 +3,16 @@
 package watch
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -249,8 +252,17 @@ func (w *Watcher) apply(s *source, changes []change, whole bool) {
 			changed[c.is.key()] = struct{}{}
 		}
 	}
-	// In order, so that the sink has the releases of a namespace together.
-	for _, key := range slices.SortedFunc(maps.Keys(changed), release.Key.Compare) {
+	// In order, so that the sink has the releases of a namespace together. With a limit, the oldest come first, so
+	// that none is exposed only until an older one comes.
+	created := func(key release.Key) release.Time {
+		if e := w.index[key]; e != nil && w.cfg.MaxReleases > 0 {
+			return e.created()
+		}
+		return 0
+	}
+	for _, key := range slices.SortedFunc(maps.Keys(changed), func(a, b release.Key) int {
+		return cmp.Or(strings.Compare(a.Namespace, b.Namespace), cmp.Compare(created(a), created(b)), strings.Compare(a.Name, b.Name))
+	}) {
 		w.publish(key)
 	}
 }
@@ -285,16 +297,21 @@ func (w *Watcher) publish(key release.Key) {
 	w.changes++
 	w.sorted = nil
 	if other := w.limit.set(key, w.index[key]); other != nil {
-		w.expose(*other)
+		w.expose(*other, promotionDelay)
 	}
-	w.expose(key)
+	w.expose(key, 0)
 	if w.cfg.MaxReleases > 0 {
 		w.metrics.setDropped(key.Namespace, w.limit.dropped(key.Namespace))
 	}
 }
 
-// expose tells the sink how a release is now, and queues it if its payload is still to be read. It requires mu.
-func (w *Watcher) expose(key release.Key) {
+// promotionDelay is when the payload is read of a release that takes the place of another. If the whole namespace is
+// being deleted, it is gone by then.
+const promotionDelay = time.Second
+
+// expose tells the sink how a release is now, and queues it after a delay if its payload is still to be read. It
+// requires mu.
+func (w *Watcher) expose(key release.Key, delay time.Duration) {
 	r := w.index.Get(key)
 	if r == nil || !w.limit.exposes(key) {
 		w.cfg.Sink.Remove(key)
@@ -306,7 +323,7 @@ func (w *Watcher) expose(key release.Key) {
 	}
 	w.cfg.Sink.Set(r)
 	if w.queue != nil && r.Payload == nil {
-		w.queue.Add(key)
+		w.queue.AddAfter(key, delay)
 	}
 }
 

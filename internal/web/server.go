@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"html"
 	"log/slog"
 	"net"
 	"net/http"
@@ -232,9 +233,8 @@ func (s *Server) serve(ctx context.Context, l listener) error {
 func metricsRoutes(cfg Config) (http.Handler, error) {
 	landing, err := toolkit.NewLandingPage(toolkit.LandingConfig{
 		Name: "helm-state-metrics", Description: "State of Helm releases for Prometheus", Version: cfg.Version, Profiling: "false",
-		Links: []toolkit.LandingLinks{{Address: "metrics", Text: "Metrics"}},
-		ExtraHTML: "<p>The releases, as a page and as JSON, are at another address, by default at port 8082 of the pod's own loopback interface: " +
-			"<code>kubectl -n NAMESPACE port-forward POD 8082</code>, then open <code>http://localhost:8082/</code>.</p>",
+		Links:     []toolkit.LandingLinks{{Address: "metrics", Text: "Metrics"}},
+		ExtraHTML: aboutPages(cfg.Pages),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("landing page: %w", err)
@@ -243,6 +243,19 @@ func metricsRoutes(cfg Config) (http.Handler, error) {
 	mux.Handle("GET /{$}", landing)
 	mux.Handle("GET /metrics", cfg.Metrics)
 	return mux, nil
+}
+
+// aboutPages says where the pages are.
+func aboutPages(address string) string {
+	host, port, err := net.SplitHostPort(address)
+	switch {
+	case address == "":
+		return "<p>The releases as a page and as JSON are switched off: --pages.listen-address is empty.</p>"
+	case err == nil && (host == "127.0.0.1" || host == "localhost" || host == "::1"):
+		return fmt.Sprintf("<p>The releases as a page and as JSON are on the loopback interface of this pod: "+
+			"<code>kubectl -n NAMESPACE port-forward POD %[1]s</code>, then open <code>http://localhost:%[1]s/</code>.</p>", html.EscapeString(port))
+	}
+	return fmt.Sprintf("<p>The releases as a page and as JSON are at <code>%s</code> (--pages.listen-address).</p>", html.EscapeString(address))
 }
 
 // healthRoutes are for the kubelet.

@@ -92,7 +92,7 @@ func TestRoutes(t *testing.T) {
 	at := serve(t, cfg)
 	waiting := errors.New("waiting for the initial list")
 	served := map[string]string{ // with a part of the body
-		at.metrics + "/":              "port-forward POD 8082",
+		at.metrics + "/":              "port-forward POD 0",
 		at.metrics + "/metrics":       "scraped",
 		at.health + "/livez":          "ok",
 		at.health + "/readyz":         "ok",
