@@ -99,10 +99,9 @@ func (f *Filter) Wrap(next http.Handler) http.Handler {
 			next.ServeHTTP(w, withQuery(req, query))
 			return
 		}
-		if req.Context().Err() != nil {
-			return // the client has gone away
+		if req.Context().Err() == nil { // otherwise the client has gone away
+			f.requests.WithLabelValues(refused.result).Inc()
 		}
-		f.requests.WithLabelValues(refused.result).Inc()
 		f.cfg.Logger.Debug("Refused a request", "result", refused.result, "user", refused.user, "client", req.RemoteAddr, "err", refused.text)
 		code := http.StatusServiceUnavailable
 		switch refused.result {

@@ -272,7 +272,7 @@ func TestAClientThatAsksForEverMore(t *testing.T) {
 		e := behind(k)
 		ctx, cancel := context.WithCancel(t.Context())
 		var running sync.WaitGroup
-		for i := range 20 {
+		for i := range 200 {
 			running.Go(func() {
 				for n := 0; ctx.Err() == nil; n++ {
 					e.scrape(ctx, fmt.Sprintf("namespace=a%d-%d&namespace=b%d-%d", i, n, i, n), "Bearer tenant-token")
