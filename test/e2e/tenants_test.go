@@ -4,6 +4,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/sha256"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
@@ -151,20 +152,35 @@ func documentedMonitor(t *testing.T, namespace string) string {
 // what the ServiceMonitor in the docs asks for.
 func TestTenantsScrapeTheirOwn(t *testing.T) {
 	t.Parallel()
-	g := startGuarded(t, serverRelay{})
+	certPEM, keyPEM := selfSigned(t)
+	ca := writeFile(t, "tls.crt", certPEM)
+	g := startGuarded(t, serverRelay{}, "--web.config.file="+writeFile(t, "web.yml",
+		fmt.Sprintf("tls_server_config: {cert_file: %q, key_file: %q}\n", ca, writeFile(t, "tls.key", keyPEM))))
+	authorities := x509.NewCertPool()
+	authorities.AppendCertsFromPEM([]byte(certPEM))
+	g.client.Transport = &http.Transport{TLSClientConfig: &tls.Config{RootCAs: authorities, MinVersion: tls.VersionTLS12}}
+	g.metrics = strings.Replace(g.metrics, "http:", "https:", 1)
 	var monitor struct {
 		Spec struct {
 			Endpoints []struct {
-				Params      map[string][]string
-				HonorLabels bool
+				Scheme          string
+				Params          map[string][]string
+				HonorLabels     bool
+				BearerTokenFile string
+				Relabelings     []map[string]string
 			}
 		}
 	}
 	expect.NoError(t, yaml.Unmarshal([]byte(documentedMonitor(t, g.one)), &monitor))
 	documented := monitor.Spec.Endpoints[0]
 	expect.Equal(t, "the parameters in the docs differ", map[string][]string{"namespace": {g.one}}, documented.Params)
+	expect.Equal(t, "the job in the docs differs", []map[string]string{{"targetLabel": "job", "replacement": "helm-releases-" + g.one}}, documented.Relabelings)
+	if documented.BearerTokenFile == "" {
+		t.Error("the ServiceMonitor in the docs sends no token")
+	}
 	job := func(name, token, namespace string) string {
-		text := fmt.Sprintf("- job_name: %s\n  honor_labels: %t\n  static_configs: [{targets: [%q]}]\n", name, documented.HonorLabels, strings.TrimPrefix(g.metrics, "http://"))
+		text := fmt.Sprintf("- job_name: %s\n  honor_labels: %t\n  scheme: %s\n  tls_config: {ca_file: %q}\n  static_configs: [{targets: [%q]}]\n",
+			name, documented.HonorLabels, documented.Scheme, ca, strings.TrimPrefix(g.metrics, "https://"))
 		if namespace != "" {
 			text += fmt.Sprintf("  params: {namespace: [%q]}\n", namespace)
 		}
