@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"net/url"
 	"syscall"
 	"testing"
 
@@ -126,5 +127,26 @@ func BenchmarkChange(b *testing.B) {
 		b.Run(fmt.Sprintf("scrape/%d", n), func(b *testing.B) {
 			measure(b, func() { fetch(h, "gzip") })
 		})
+	}
+}
+
+// BenchmarkNamespaces measures a tenant's scrape, of few and of many namespaces with 50 releases each.
+func BenchmarkNamespaces(b *testing.B) {
+	for _, n := range []int{10_000, 100_000} {
+		store, _ := filled(fleet.Of(n))
+		h := metrics.NewHandler(store, none)
+		for _, namespaces := range []int{1, 100} {
+			query := make(url.Values)
+			for i := range namespaces {
+				query.Add("namespace", fleet.Member(50*i, 1).Namespace)
+			}
+			b.Run(fmt.Sprintf("%d-of-%d", namespaces, n/50), func(b *testing.B) {
+				asker := newAsker("gzip")
+				asker.req.URL.RawQuery = query.Encode()
+				size := asker.ask(h)
+				measure(b, func() { asker.ask(h) })
+				b.ReportMetric(float64(size), "bytes/scrape")
+			})
+		}
 	}
 }
