@@ -206,15 +206,7 @@ func obeysMemoryLimit(t *testing.T, c container, d *appsv1.Deployment) {
 // mountsOf returns the directories that the kubelet would mount into a Deployment's pod, by their paths there.
 func mountsOf(t *testing.T, d *appsv1.Deployment) map[string]string {
 	t.Helper()
-	pod := d.Spec.Template.Spec
-	if pod.AutomountServiceAccountToken == nil || !*pod.AutomountServiceAccountToken {
-		t.Fatal("the pod does not ask for its token")
-	}
-	mounts := map[string]string{"/var/run/secrets/kubernetes.io/serviceaccount": writeFiles(t, map[string][]byte{
-		"token":     []byte(requestToken(t, d)),
-		"ca.crt":    shared.config.CAData,
-		"namespace": []byte(d.Namespace),
-	})}
+	pod, mounts := d.Spec.Template.Spec, make(map[string]string)
 	volumes := make(map[string]corev1.Volume)
 	for _, volume := range pod.Volumes {
 		volumes[volume.Name] = volume
@@ -222,27 +214,42 @@ func mountsOf(t *testing.T, d *appsv1.Deployment) map[string]string {
 	for _, mount := range pod.Containers[0].VolumeMounts {
 		files := make(map[string][]byte)
 		for _, source := range volumes[mount.Name].Projected.Sources {
-			maps.Copy(files, projected(t, d.Namespace, source.Secret))
+			maps.Copy(files, projected(t, d, source))
 		}
 		mounts[mount.MountPath] = writeFiles(t, files)
 	}
 	return mounts
 }
 
-// projected returns the files that a projection makes of a Secret.
-func projected(t *testing.T, namespace string, projection *corev1.SecretProjection) map[string][]byte {
+// projected returns the files that a projection makes of its source.
+func projected(t *testing.T, d *appsv1.Deployment, source corev1.VolumeProjection) map[string][]byte {
 	t.Helper()
-	secret := expect.Value(shared.client.CoreV1().Secrets(namespace).Get(t.Context(), projection.Name, metav1.GetOptions{}))(t)
-	if len(projection.Items) == 0 {
-		return secret.Data
-	}
 	files := make(map[string][]byte)
-	for _, item := range projection.Items {
-		data, ok := secret.Data[item.Key]
-		if !ok {
-			t.Fatalf("the Secret %s has no %s", projection.Name, item.Key)
+	pick := func(data map[string][]byte, items []corev1.KeyToPath) {
+		for _, item := range items {
+			if files[item.Path] = data[item.Key]; files[item.Path] == nil {
+				t.Fatalf("there is no %s", item.Key)
+			}
 		}
-		files[item.Path] = data
+	}
+	switch {
+	case source.ServiceAccountToken != nil:
+		files[source.ServiceAccountToken.Path] = []byte(requestToken(t, d))
+	case source.DownwardAPI != nil:
+		for _, item := range source.DownwardAPI.Items {
+			expect.Equal(t, "the field differs", "metadata.namespace", item.FieldRef.FieldPath)
+			files[item.Path] = []byte(d.Namespace)
+		}
+	case source.ConfigMap != nil:
+		// The controller that publishes it does not run here.
+		expect.Equal(t, "the ConfigMap differs", "kube-root-ca.crt", source.ConfigMap.Name)
+		pick(map[string][]byte{"ca.crt": shared.config.CAData}, source.ConfigMap.Items)
+	case source.Secret != nil:
+		secret := expect.Value(shared.client.CoreV1().Secrets(d.Namespace).Get(t.Context(), source.Secret.Name, metav1.GetOptions{}))(t)
+		if len(source.Secret.Items) == 0 {
+			return secret.Data
+		}
+		pick(secret.Data, source.Secret.Items)
 	}
 	return files
 }

@@ -5,7 +5,9 @@ import (
 	"crypto/x509"
 	"fmt"
 	"net/http"
+	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +16,7 @@ import (
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/yaml"
 
 	"github.com/helm-state-metrics/helm-state-metrics/test/support/expect"
 	"github.com/helm-state-metrics/helm-state-metrics/test/support/process"
@@ -43,6 +46,7 @@ func TestInstall(t *testing.T) {
 		applied := time.Since(begin)
 		d := deployed(t, "helm-state-metrics", "helm-state-metrics")
 		admitted(t, d)
+		admitted(t, withProxy(t, d))
 
 		require(t, "docker", missing)
 		mounts := mountsOf(t, d)
@@ -78,7 +82,7 @@ func TestInstall(t *testing.T) {
 
 			// The rights change with the values, change back, and end.
 			narrow := map[string]bool{"get secrets in " + h.namespace: true, "list secrets in " + h.namespace: true, "watch secrets in " + h.namespace: true}
-			for _, values := range []string{"", ",rbac.clusterRole=false"} {
+			for _, values := range []string{",rbac.clusterRole=false", "", ",rbac.clusterRole=false"} {
 				h.run(t, "upgrade app "+exporterChart()+" --set=namespaces={"+h.namespace+"}"+values)
 				expect.Equal(t, "after the upgrade", narrow, granted(t, d))
 			}
@@ -177,14 +181,35 @@ func deployed(t *testing.T, namespace, name string) *appsv1.Deployment {
 	return d
 }
 
-// admitted checks that the pod of a Deployment is admitted to a namespace that enforces the level "restricted".
+// withProxy adds the container of the example in docs/pages.md.
+func withProxy(t *testing.T, d *appsv1.Deployment) *appsv1.Deployment {
+	t.Helper()
+	text := string(expect.Value(os.ReadFile(filepath.Join(process.Root(), "docs", "pages.md")))(t))
+	_, text, _ = strings.Cut(text, "```yaml\n")
+	text, _, _ = strings.Cut(text, "```")
+	var values struct {
+		ExtraContainers []corev1.Container `json:"extraContainers"`
+	}
+	expect.NoError(t, yaml.Unmarshal([]byte(text), &values))
+	expect.Equal(t, "the number of containers differs", 1, len(values.ExtraContainers))
+	d = d.DeepCopy()
+	d.Spec.Template.Spec.Containers = append(d.Spec.Template.Spec.Containers, values.ExtraContainers...)
+	return d
+}
+
+// admitted checks that the pod of a Deployment is admitted to a namespace that enforces the level "restricted", and
+// that only its first container has a token.
 func admitted(t *testing.T, d *appsv1.Deployment) {
 	t.Helper()
 	pod := &corev1.Pod{ObjectMeta: d.Spec.Template.ObjectMeta, Spec: d.Spec.Template.Spec}
 	pod.Name = "one"
-	_, err := shared.client.CoreV1().Pods(d.Namespace).Create(t.Context(), pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
-	if err != nil {
-		t.Error(err)
+	pod, err := shared.client.CoreV1().Pods(d.Namespace).Create(t.Context(), pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+	expect.NoError(t, err)
+	for i, container := range pod.Spec.Containers {
+		hasToken := slices.ContainsFunc(container.VolumeMounts, func(m corev1.VolumeMount) bool {
+			return m.MountPath == "/var/run/secrets/kubernetes.io/serviceaccount"
+		})
+		expect.Equal(t, "whether the container "+container.Name+" has a token", i == 0, hasToken)
 	}
 	namespace := expect.Value(shared.client.CoreV1().Namespaces().Get(t.Context(), d.Namespace, metav1.GetOptions{}))(t)
 	if level := namespace.Labels["pod-security.kubernetes.io/enforce"]; level != "restricted" {
@@ -210,7 +235,7 @@ func requestToken(t *testing.T, d *appsv1.Deployment) string {
 
 // everyValue sets every value of the chart that has an effect on an object.
 const everyValue = `
-image: {repository: example.test/helm-state-metrics, digest: "sha256:abc"}
+image: {repository: example.test/helm-state-metrics, digest: "sha256:abc", pullPolicy: Always}
 imagePullSecrets: [{name: registry}]
 replicas: 2
 ports: {http: 9100, health: 9101}
@@ -233,9 +258,10 @@ nodeSelector: {kubernetes.io/os: linux}
 tolerations: [{key: dedicated, operator: Exists, effect: NoSchedule}]
 affinity: {podAntiAffinity: {requiredDuringSchedulingIgnoredDuringExecution: [{topologyKey: kubernetes.io/hostname}]}}
 topologySpreadConstraints: [{maxSkew: 1, topologyKey: zone, whenUnsatisfiable: ScheduleAnyway}]
+priorityClassName: system-cluster-critical
 serviceAccount: {name: other, annotations: {example.test/a: b}}
 service: {port: 80, annotations: {example.test/a: b}}
-tls: {enabled: true, secretName: other, clientConfig: {insecureSkipVerify: true}}
+tls: {enabled: true, secretName: other, webConfigSecretName: web, clientConfig: {insecureSkipVerify: true}}
 auth: {enabled: true, audiences: [helm-state-metrics], tenantView: true}
 serviceMonitor: &monitor
   enabled: true
@@ -246,17 +272,26 @@ serviceMonitor: &monitor
   scrapeTimeout: 10s
   targetLabels: [app.kubernetes.io/version]
   sampleLimit: 100000
+  basicAuth: {username: {name: user, key: user}, password: {name: user, key: password}}
   authorization: {credentials: {name: token, key: token}}
   relabelings: [{targetLabel: cluster, replacement: one}]
   metricRelabelings: [{action: drop, sourceLabels: [__name__], regex: go_.*}]
 podMonitor: *monitor
-prometheusRule: {enabled: true, labels: {release: prometheus}}
-dashboard: {enabled: true, annotations: {folder: Helm}}
+prometheusRule:
+  enabled: true
+  namespace: default
+  labels: {release: prometheus}
+  runbookURL: https://example.test/runbook
+  overrides:
+    HelmReleaseFailed: {expr: vector(1), for: 1m, keep_firing_for: 1m, labels: {severity: critical}, annotations: {example: a}}
+    helm_state_metrics:pending_after_seconds: {expr: 1800, labels: {example: a}}
+  disabled: [HelmReleaseChartDeprecated]
+dashboard: {enabled: true, namespace: default, labels: {folder: helm}, annotations: {folder: Helm}}
 networkPolicy:
   enabled: true
   namespaces: [monitoring]
   from: [{ipBlock: {cidr: 10.0.0.2/32}}]
-  apiServer: {cidrs: [10.0.0.1/32]}
+  apiServer: {ports: [6443], cidrs: [10.0.0.1/32]}
 `
 
 // TestObjectsAreAccepted checks that the API server accepts all objects that are shipped and knows all their fields.
@@ -281,7 +316,10 @@ func TestObjectsAreAccepted(t *testing.T) {
 	t.Run("of the chart", func(t *testing.T) {
 		t.Parallel()
 		values := writeFile(t, "values.yaml", everyValue)
-		for _, more := range []string{"", "replicas=1,shards=2"} {
+		for _, more := range []string{
+			"", "replicas=1,shards=2", "namespaces={" + namespace + "}", "rbac.clusterRole=false,namespaces={" + namespace + "}",
+			"tls.webConfigSecretName=,fullnameOverride=other,image.digest=,image.tag=v1",
+		} {
 			for _, version := range []string{"helm3", "helm4"} {
 				// The pod of the test can be created only after the service account: see TestInstall.
 				accepted(t, newHelm(t, version, namespace, "secret").

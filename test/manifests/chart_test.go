@@ -11,9 +11,11 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/helm-state-metrics/helm-state-metrics/test/support/expect"
 	"github.com/helm-state-metrics/helm-state-metrics/test/support/shipped"
@@ -71,19 +73,25 @@ func TestBadValues(t *testing.T) {
 		"networkPolicy.from=null":                  "from",
 		"networkPolicy.apiServer.cidrs={10.0.0.1}": "cidrs",
 		// The templates check what the schema cannot check.
-		"image.repository=":                         "there is no public image",
-		"shards=2":                                  "Kubernetes 1.28 or later",
-		"shards=2,replicas=2":                       "leave replicas at 1",
-		"networkPolicy.enabled=true":                "networkPolicy.namespaces",
-		"auth.enabled=true,podMonitor.enabled=true": "podMonitor.authorization",
-		"auth.enabled=true,tls.enabled=true,tls.webConfig.basic_auth_users.scraper=hash":  "basic_auth_users",
-		"serviceMonitor.enabled=true,service.enabled=false":                               "service.enabled",
-		"prometheusRule.enabled=true,prometheusRule.disabled={Nothing}":                   `no rule "Nothing"`,
-		"prometheusRule.enabled=true,prometheusRule.overrides.No.for=1m":                  `no rule "No"`,
-		"prometheusRule.overrides.HelmReleaseFailed.alert=new":                            "alert",
-		"prometheusRule.runbookURL=runbook.md":                                            "runbookURL",
-		"prometheusRule.enabled=true,prometheusRule.disabled={helm_state_metrics:failed}": "only alerts can be disabled",
-		"dashboard.namespace=Grafana":                                                     "namespace",
+		"image.repository=":                           "there is no public image",
+		"tls.webConfigSecretName=web":                 "need tls.enabled",
+		"ports.http=8081":                             "ports.http and ports.health",
+		"ports.http=8082":                             "ports.http and ports.health",
+		"ports.health=8082":                           "ports.http and ports.health",
+		"shards=2":                                    "Kubernetes 1.28 or later",
+		"shards=2,replicas=2":                         "leave replicas at 1",
+		"networkPolicy.enabled=true":                  "networkPolicy.namespaces",
+		"auth.enabled=true,podMonitor.enabled=true":   "podMonitor.authorization",
+		"tls.webConfig.basic_auth_users.scraper=hash": "need tls.enabled",
+		"auth.enabled=true,tls.enabled=true,tls.webConfig.basic_auth_users.scraper=hash":        "basic_auth_users",
+		"serviceMonitor.enabled=true,service.enabled=false":                                     "service.enabled",
+		"prometheusRule.enabled=true,prometheusRule.disabled={Nothing}":                         `no rule "Nothing"`,
+		"prometheusRule.enabled=true,prometheusRule.overrides.No.for=1m":                        `no rule "No"`,
+		"prometheusRule.enabled=true,prometheusRule.overrides.helm_state_metrics:failed.for=1m": "only expr and labels",
+		"prometheusRule.overrides.HelmReleaseFailed.alert=new":                                  "alert",
+		"prometheusRule.runbookURL=runbook.md":                                                  "runbookURL",
+		"prometheusRule.enabled=true,prometheusRule.disabled={helm_state_metrics:failed}":       "only alerts can be disabled",
+		"dashboard.namespace=Grafana":                                                           "namespace",
 	} {
 		t.Run(value, func(t *testing.T) {
 			inBoth(t, func(t *testing.T, helm string) {
@@ -240,11 +248,78 @@ func TestExistingWebConfig(t *testing.T) {
 			}
 		}
 		var secrets []string
-		for _, source := range only[appsv1.Deployment](t, text, "Deployment").Spec.Template.Spec.Volumes[0].Projected.Sources {
+		for _, source := range only[appsv1.Deployment](t, text, "Deployment").Spec.Template.Spec.Volumes[1].Projected.Sources {
 			secrets = append(secrets, source.Secret.Name)
 		}
 		expect.Equal(t, "the Secrets differ", []string{"passwords", "helm-state-metrics-tls"}, secrets)
 	})
+}
+
+// TestRoleRefs expects another name of a RoleBinding for each kind of role, because roleRef is immutable. The names are
+// those of installed releases.
+func TestRoleRefs(t *testing.T) {
+	for values, want := range map[string][2]string{
+		"":                       {name + "-cluster-role", "ClusterRole"},
+		"rbac.clusterRole=false": {name, "Role"},
+	} {
+		inBoth(t, func(t *testing.T, helm string) {
+			text := expect.Value(template(helm, "--set=namespaces={team-a}", "--set="+values))(t)
+			binding := only[rbacv1.RoleBinding](t, text, "RoleBinding")
+			expect.Equal(t, "the RoleBinding differs", want, [2]string{binding.Name, binding.RoleRef.Kind})
+			expect.Equal(t, "the role differs", name, binding.RoleRef.Name)
+		})
+	}
+}
+
+// TestLongNames expects room for what a StatefulSet appends to its name in a label of its pods.
+func TestLongNames(t *testing.T) {
+	for _, release := range []string{strings.Repeat("r", 53), strings.Repeat("r", 43), name + "-" + strings.Repeat("r", 32) + "-r"} {
+		inBoth(t, func(t *testing.T, helm string) {
+			text := expect.Value(run(helm, "template", release, shipped.Chart(), "--kube-version=1.28.0", "--set=image.repository=r,shards=2"))(t)
+			set, service := only[appsv1.StatefulSet](t, text, "StatefulSet"), only[corev1.Service](t, text, "Service")
+			if len(set.Name) > 52 || strings.HasSuffix(set.Name, "-") {
+				t.Errorf("the name of the StatefulSet is %s", set.Name)
+			}
+			expect.Equal(t, "the Service of the StatefulSet differs", service.Name, set.Spec.ServiceName)
+			if problems := validation.IsDNS1035Label(service.Name); problems != nil {
+				t.Errorf("the name of the Service is %s: %v", service.Name, problems)
+			}
+		})
+	}
+}
+
+// TestTokenIsForTheExporterAlone expects that no other container gets the token, which can read every Secret.
+func TestTokenIsForTheExporterAlone(t *testing.T) {
+	no := false
+	for values, kind := range map[string]string{"shards=1": "Deployment", "shards=2": "StatefulSet", "tls.enabled=true": "Deployment"} {
+		inBoth(t, func(t *testing.T, helm string) {
+			got := map[string]string{}
+			for _, o := range parse(t, expect.Value(template(helm, "--kube-version=1.29.0", "--set="+values+",extraContainers[0].name=proxy"))(t)) {
+				spec, found, _ := unstructured.NestedMap(o.Object, "spec", "template", "spec")
+				if o.GetKind() == "Pod" {
+					spec, found, _ = unstructured.NestedMap(o.Object, "spec")
+				}
+				if !found {
+					continue
+				}
+				pod := into[corev1.PodSpec](t, unstructured.Unstructured{Object: spec})
+				expect.Equal(t, "the kubelet mounts a token", &no, pod.AutomountServiceAccountToken)
+				for _, container := range slices.Concat(pod.InitContainers, pod.Containers) {
+					id := o.GetKind() + " " + container.Name
+					got[id] = ""
+					for _, mount := range container.VolumeMounts {
+						volume := pod.Volumes[slices.IndexFunc(pod.Volumes, func(v corev1.Volume) bool { return v.Name == mount.Name })]
+						if slices.ContainsFunc(volume.Projected.Sources, func(s corev1.VolumeProjection) bool { return s.ServiceAccountToken != nil }) {
+							got[id] = mount.MountPath
+						}
+					}
+				}
+			}
+			const path = "/var/run/secrets/kubernetes.io/serviceaccount"
+			want := map[string]string{kind + " " + name: path, kind + " proxy": "", "Pod " + name: path, "Pod ready": ""}
+			expect.Equal(t, "where containers have the token differs", want, got)
+		})
+	}
 }
 
 // TestOnePodHasNoBudget expects that nodes with a single replica can be drained.
@@ -313,6 +388,24 @@ func TestTestPod(t *testing.T) {
 	}
 }
 
+// TestLabelsOfTheTestPod expects those of the exporter's pods that policies may require, but none that has it scraped.
+func TestLabelsOfTheTestPod(t *testing.T) {
+	values := filepath.Join(t.TempDir(), "values.yaml")
+	expect.NoError(t, os.WriteFile(values, []byte(`
+podLabels: {team: shop, app.kubernetes.io/name: other}
+podAnnotations: {sidecar.istio.io/inject: "false", prometheus.io/scrape: "true", helm.sh/hook: none}
+`), 0o600))
+	inBoth(t, func(t *testing.T, helm string) {
+		pod := only[corev1.Pod](t, expect.Value(template(helm, "--values="+values, "--kube-version=1.29.0"))(t), "Pod")
+		expect.Equal(t, "the labels differ", map[string]string{
+			"team": "shop", "app.kubernetes.io/name": name + "-test", "app.kubernetes.io/instance": name, appsv1.PodIndexLabel: "0",
+		}, pod.Labels)
+		expect.Equal(t, "the annotations differ", map[string]string{
+			"sidecar.istio.io/inject": "false", "helm.sh/hook": "test", "helm.sh/hook-delete-policy": "before-hook-creation,hook-succeeded",
+		}, pod.Annotations)
+	})
+}
+
 // TestNotes expects what holds for an installation, and nothing else.
 func TestNotes(t *testing.T) {
 	const (
@@ -370,7 +463,7 @@ func TestNamesThatYAMLReadsAsOtherTypes(t *testing.T) {
 			}
 		}
 		slices.Sort(got)
-		expect.Equal(t, "the names differ", []string{"123/" + name, name + "/on", "no/" + name}, got)
+		expect.Equal(t, "the names differ", []string{"123/" + name + "-cluster-role", name + "/on", "no/" + name + "-cluster-role"}, got)
 	})
 }
 

@@ -30,7 +30,7 @@ func TestPodIsConfined(t *testing.T) {
 		case "Deployment":
 			pod := into[appsv1.Deployment](t, o).Spec.Template.Spec
 			want := pod
-			want.AutomountServiceAccountToken, want.EnableServiceLinks = &yes, &no
+			want.AutomountServiceAccountToken, want.EnableServiceLinks = &no, &no
 			want.SecurityContext = &corev1.PodSecurityContext{
 				RunAsNonRoot:   &yes,
 				SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},

@@ -29,9 +29,14 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- list .Release.Namespace (include "helm-state-metrics.fullname" .) | uniq | join ":" -}}
 {{- end -}}
 
+{{/* The pods of a StatefulSet have a label with its name and 11 more characters: 63 at most. */}}
+{{- define "helm-state-metrics.workloadName" -}}
+{{- include "helm-state-metrics.fullname" . | trunc (ternary 52 63 (gt (int .Values.shards) 1)) | trimSuffix "-" -}}
+{{- end -}}
+
 {{/* The Service of shards has another name, because clusterIP is immutable. */}}
 {{- define "helm-state-metrics.serviceName" -}}
-{{- include "helm-state-metrics.fullname" . }}{{ if gt (int .Values.shards) 1 }}-shards{{ end }}
+{{- include "helm-state-metrics.workloadName" . }}{{ if gt (int .Values.shards) 1 }}-shards{{ end }}
 {{- end -}}
 
 {{- define "helm-state-metrics.image" -}}
@@ -75,6 +80,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
       {{- $_ := set .annotations "runbook_url" (printf "%s#%s" $values.runbookURL (lower .alert)) -}}
     {{- else -}}
       {{- $records = append $records .record -}}
+      {{- range keys (omit (get $values.overrides .record | default dict) "expr" "labels") -}}
+        {{- fail (printf "prometheusRule.overrides: a recording rule has only expr and labels, not %s" .) -}}
+      {{- end -}}
     {{- end -}}
     {{- if not (has .alert $values.disabled) -}}
       {{- $rules = append $rules (mergeOverwrite . (get $values.overrides (.alert | default .record) | default dict)) -}}

@@ -2,7 +2,7 @@
 {{- define "helm-state-metrics.podSpec" -}}
 {{- $sharded := gt (int .Values.shards) 1 -}}
 serviceAccountName: {{ include "helm-state-metrics.serviceAccountName" . | quote }}
-automountServiceAccountToken: true
+automountServiceAccountToken: false
 enableServiceLinks: false
 # On SIGTERM the exporter waits up to 10 seconds for scrapes in progress.
 terminationGracePeriodSeconds: 15
@@ -99,8 +99,10 @@ containers:
     securityContext:
       {{- toYaml . | nindent 6 }}
     {{- end }}
-    {{- if or .Values.tls.enabled .Values.extraVolumeMounts }}
     volumeMounts:
+      - name: kube-api-access
+        mountPath: /var/run/secrets/kubernetes.io/serviceaccount
+        readOnly: true
       {{- if .Values.tls.enabled }}
       - name: web
         mountPath: /etc/helm-state-metrics
@@ -109,12 +111,27 @@ containers:
       {{- with .Values.extraVolumeMounts }}
       {{- toYaml . | nindent 6 }}
       {{- end }}
-    {{- end }}
   {{- with .Values.extraContainers }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
-{{- if or .Values.tls.enabled .Values.extraVolumes }}
 volumes:
+  # What the kubelet would mount into every container of the pod, not only into the exporter's.
+  - name: kube-api-access
+    projected:
+      sources:
+        - serviceAccountToken:
+            path: token
+            expirationSeconds: 3607
+        - configMap:
+            name: kube-root-ca.crt
+            items:
+              - key: ca.crt
+                path: ca.crt
+        - downwardAPI:
+            items:
+              - path: namespace
+                fieldRef:
+                  fieldPath: metadata.namespace
   {{- if .Values.tls.enabled }}
   - name: web
     projected:
@@ -127,7 +144,6 @@ volumes:
   {{- with .Values.extraVolumes }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
-{{- end }}
 {{- with .Values.nodeSelector }}
 nodeSelector:
   {{- toYaml . | nindent 2 }}
