@@ -85,7 +85,7 @@ func (f *Filter) authenticate(ctx context.Context, digest, token string) (*answe
 	if last != nil && last.allowed {
 		queue = f.known
 	}
-	return f.review(ctx, digest, queue, func(ctx context.Context) (*answer, error) {
+	return f.review(ctx, digest, func(ctx context.Context) (*answer, error) {
 		began := time.Now()
 		review, err := f.cfg.TokenReviews.TokenReviews().Create(ctx, &authenticationv1.TokenReview{
 			Spec: authenticationv1.TokenReviewSpec{Token: token, Audiences: f.cfg.Audiences},
@@ -103,7 +103,7 @@ func (f *Filter) authenticate(ctx context.Context, digest, token string) (*answe
 			return &answer{until: began.Add(refusedFor)}, nil
 		}
 		return &answer{true, review.Status.User, began.Add(lifetime(token, began))}, nil
-	})
+	}, queue)
 }
 
 // lifetime returns for how long a token that is valid now may be remembered: not beyond its expiry if it is a
@@ -134,9 +134,12 @@ func (f *Filter) authorize(ctx context.Context, digest string, valid *answer, na
 		key := digest + "/" + namespace
 		a := f.last(key)
 		if !a.isFresh() {
-			if a, err = f.reviewInTurn(ctx, key, func(ctx context.Context) (*answer, error) {
+			// Few rights of one token are reviewed at a time, so that a client that asks for ever more namespaces does
+			// not fill the queue of all.
+			turns := f.turns[int(key[0])%len(f.turns)]
+			if a, err = f.review(ctx, key, func(ctx context.Context) (*answer, error) {
 				return f.reviewAccess(ctx, valid, namespace)
-			}); err != nil {
+			}, turns, f.known); err != nil {
 				return nil, err
 			}
 		}
@@ -145,19 +148,6 @@ func (f *Filter) authorize(ctx context.Context, digest string, valid *answer, na
 		}
 	}
 	return missing, nil
-}
-
-// reviewInTurn reviews a right of a token. Few such reviews of one token are under way at a time, so that a client
-// that asks for ever more namespaces does not fill the queue of all.
-func (f *Filter) reviewInTurn(ctx context.Context, key string, ask func(context.Context) (*answer, error)) (*answer, error) {
-	turns := f.turns[int(key[0])%len(f.turns)]
-	select {
-	case turns <- struct{}{}:
-		defer func() { <-turns }()
-		return f.review(ctx, key, f.known, ask)
-	case <-ctx.Done():
-		return nil, f.late(ctx)
-	}
 }
 
 // reviewAccess asks by a SubjectAccessReview. The answer does not outlive that about the token, so that a change
@@ -206,21 +196,24 @@ func (f *Filter) last(key string) *answer {
 	return a.(*answer)
 }
 
-// review asks Kubernetes in its turn, once for all requests that need the same answer. It goes on when the
-// request that needed it first ends, for the others. Errors are not remembered.
-func (f *Filter) review(ctx context.Context, key string, queue chan struct{}, ask func(context.Context) (*answer, error)) (*answer, error) {
+// review asks Kubernetes when it has a place in all queues, once for all requests that need the same answer. It goes on,
+// and keeps its places, when the request that needed it first ends. Errors are not remembered.
+func (f *Filter) review(ctx context.Context, key string, ask func(context.Context) (*answer, error), queues ...chan struct{}) (*answer, error) {
 	result := f.reviews.DoChan(key, func() (any, error) {
 		if a := f.last(key); a.isFresh() { // another request's review has just ended
 			return a, nil
 		}
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
 		defer cancel()
-		select {
-		case queue <- struct{}{}:
-			defer func() { <-queue }()
-		case <-time.After(placeTimeout):
-			f.logFailure(errBusy, "")
-			return nil, errBusy
+		late := time.After(placeTimeout)
+		for _, queue := range queues {
+			select {
+			case queue <- struct{}{}:
+				defer func() { <-queue }()
+			case <-late:
+				f.logFailure(errBusy, "")
+				return nil, errBusy
+			}
 		}
 		a, err := ask(ctx)
 		if err != nil {
