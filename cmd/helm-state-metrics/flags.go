@@ -102,9 +102,9 @@ func newApp(cfg *config) *kingpin.Application {
 		PlaceHolder("REGEX").RegexpListVar(&cfg.metrics.Deny)
 	app.Flag("metrics.max-releases-per-namespace", "How many releases of a namespace each exporter exposes, those created first; 0 for all. The payloads of the others are not read.").
 		Default("0").StringVar(&cfg.maxReleases)
-	app.Flag("shard", "Which of the shards this exporter is, from 0.").
+	app.Flag("shard", "Number of the shard that this exporter serves, from 0.").
 		Default("0").StringVar(&cfg.shard)
-	app.Flag("total-shards", "How many exporters share the releases. Each one exposes the releases whose namespace and name have its hash.").
+	app.Flag("total-shards", "Number of shards. A hash of namespace and name decides which shard exposes a release.").
 		Default("1").StringVar(&cfg.totalShards)
 	cfg.web.Listen = kingpinflag.AddFlags(app, ":8080")
 	app.Flag("health.listen-address", "Address of the probes /livez and /readyz, always plain HTTP without authentication.").

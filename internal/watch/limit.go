@@ -23,8 +23,8 @@ type rank struct {
 	name    string
 }
 
-func (p rank) compare(o rank) int {
-	return cmp.Or(cmp.Compare(p.created, o.created), strings.Compare(p.name, o.name))
+func (r rank) compare(o rank) int {
+	return cmp.Or(cmp.Compare(r.created, o.created), strings.Compare(r.name, o.name))
 }
 
 func newLimit(most int) limit {
@@ -71,8 +71,8 @@ func (l *limit) exposes(key release.Key) bool {
 	if l.max == 0 {
 		return true
 	}
-	p, known := l.ranks[key]
-	at, _ := slices.BinarySearchFunc(l.namespaces[key.Namespace], p, rank.compare)
+	r, known := l.ranks[key]
+	at, _ := slices.BinarySearchFunc(l.namespaces[key.Namespace], r, rank.compare)
 	return known && at < l.max
 }
 

@@ -46,9 +46,9 @@ func newTelemetry(cfg Config) *telemetry {
 	shards := func(name, help string, value int, labels prometheus.Labels) {
 		auto.NewGauge(prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: labels}).Set(float64(value))
 	}
-	shards("helm_state_metrics_shard_ordinal", "Which of the shards this exporter is, from 0, as the value and as a label.",
+	shards("helm_state_metrics_shard_ordinal", "Number of the shard that this exporter serves, from 0, as the value and as a label.",
 		cfg.Shard, prometheus.Labels{"shard_ordinal": strconv.Itoa(cfg.Shard)})
-	shards("helm_state_metrics_total_shards", "Number of exporters that share the releases.", max(cfg.TotalShards, 1), nil)
+	shards("helm_state_metrics_total_shards", "Number of shards that the releases are divided into.", max(cfg.TotalShards, 1), nil)
 	counters := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return auto.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
 	}

@@ -85,8 +85,8 @@ func (w *Watcher) absence(key release.Key) release.Absence {
 	return release.Absence{Cause: release.NoRecord, Storages: w.cfg.Storages}
 }
 
-// Problems returns what keeps the releases from being complete and current right now: watches that are down,
-// then payloads that may not be read, by storage and namespace, after the namespaces with too many releases.
+// Problems returns what keeps the releases from being complete and current right now: namespaces with more releases
+// than are exposed, watches that are down, then payloads that may not be read.
 func (w *Watcher) Problems() []release.Problem {
 	problems := w.overLimit()
 	for _, s := range w.sources {

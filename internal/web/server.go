@@ -63,8 +63,8 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-// Server is an HTTP server of three doors, for Prometheus, the kubelet and people. It listens from the start, and
-// serves when run.
+// Server serves metrics for Prometheus, probes for the kubelet, and pages for people, each at an address of its own. It
+// listens from the start, and serves when run.
 type Server struct {
 	listeners []listener
 	log       *slog.Logger
@@ -114,7 +114,8 @@ func Listen(cfg Config) (_ *Server, err error) {
 		return nil, err
 	}
 	metrics := listener{serves: "metrics", handler: scraped, flags: cfg.Listen}
-	for _, metrics.Listener = range sockets {
+	for _, socket := range sockets {
+		metrics.Listener = socket
 		s.listeners = append(s.listeners, metrics)
 	}
 	if sockets == nil {
