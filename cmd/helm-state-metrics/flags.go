@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/exporter-toolkit/web/kingpinflag"
 	"k8s.io/apimachinery/pkg/util/validation"
 
+	"github.com/helm-state-metrics/helm-state-metrics/internal/cli"
 	"github.com/helm-state-metrics/helm-state-metrics/internal/metrics"
 	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
 	"github.com/helm-state-metrics/helm-state-metrics/internal/watch"
@@ -62,15 +63,8 @@ type config struct {
 func parseFlags(args []string, stdout io.Writer) (*config, error) {
 	cfg := &config{}
 	app := newApp(cfg)
-	app.UsageWriter(stdout).ErrorWriter(stdout)
-	answered := false
-	app.Terminate(func(int) { answered = true })
-	_, err := app.Parse(args)
-	if answered {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%w; see --help", err)
+	if answered, err := cli.Parse(app, args, stdout); answered || err != nil {
+		return nil, err
 	}
 	return cfg, cfg.complete()
 }
@@ -120,46 +114,14 @@ func newApp(cfg *config) *kingpin.Application {
 	app.Flag("auth-token-audiences", "Audience that tokens must be issued for. Repeatable, or separated by commas. Default: that of the API server.").
 		PlaceHolder("NAME").StringsVar(&cfg.audiences)
 	promslogflag.AddFlags(app, &cfg.log)
-	for _, f := range app.Model().Flags {
-		if f.Name != "help" && f.Name != "version" {
-			app.GetFlag(f.Name).SetValue(named{f.Value, f.Name})
-		}
-	}
 	return app
-}
-
-// named is the value of a flag. Its errors name the flag and what was given, which those of kingpin's values do
-// not.
-type named struct {
-	kingpin.Value
-	flag string
-}
-
-// Set implements kingpin.Value.
-func (n named) Set(s string) error {
-	if err := n.Value.Set(s); err != nil {
-		return fmt.Errorf("--%s=%s: %w", n.flag, s, err)
-	}
-	return nil
-}
-
-// IsBoolFlag tells kingpin that the flag needs no value.
-func (n named) IsBoolFlag() bool {
-	v, ok := n.Value.(interface{ IsBoolFlag() bool })
-	return ok && v.IsBoolFlag()
-}
-
-// IsCumulative tells kingpin that the flag may be repeated.
-func (n named) IsCumulative() bool {
-	v, ok := n.Value.(interface{ IsCumulative() bool })
-	return ok && v.IsCumulative()
 }
 
 // complete checks what kingpin cannot check.
 func (c *config) complete() (err error) {
 	w := &c.watch
-	w.Namespaces, w.DeniedNamespaces, w.ReleaseLabels = split(w.Namespaces), split(w.DeniedNamespaces), split(w.ReleaseLabels)
-	c.audiences, c.web.PagesHosts = split(c.audiences), split([]string{strings.ToLower(strings.Join(c.web.PagesHosts, ","))})
+	w.Namespaces, w.DeniedNamespaces, w.ReleaseLabels = cli.Split(w.Namespaces), cli.Split(w.DeniedNamespaces), cli.Split(w.ReleaseLabels)
+	c.audiences, c.web.PagesHosts = cli.Split(c.audiences), cli.Split([]string{strings.ToLower(strings.Join(c.web.PagesHosts, ","))})
 	if c.web.Health == "" {
 		return errors.New("--health.listen-address is empty: the probes need an address")
 	}
@@ -171,7 +133,7 @@ func (c *config) complete() (err error) {
 			}
 		}
 	}
-	for _, s := range split(c.storages) {
+	for _, s := range cli.Split(c.storages) {
 		w.Storages = append(w.Storages, release.Storage(s))
 		if s != string(release.Secrets) && s != string(release.ConfigMaps) {
 			return fmt.Errorf("--storage=%s: must be %s, %s or both", s, release.Secrets, release.ConfigMaps)
@@ -230,15 +192,4 @@ func (c *config) numbers() (err error) {
 		return fmt.Errorf("--shard=%d: must be less than --total-shards=%d; shards are numbered from 0", w.Shard, w.TotalShards)
 	}
 	return nil
-}
-
-// split returns the parts of lists that are separated by commas, each once.
-func split(values []string) []string {
-	var all []string
-	for part := range strings.SplitSeq(strings.Join(values, ","), ",") {
-		if part = strings.TrimSpace(part); part != "" && !slices.Contains(all, part) {
-			all = append(all, part)
-		}
-	}
-	return all
 }

@@ -8,11 +8,8 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"os/signal"
 	"runtime/debug"
 	"slices"
-	"strings"
-	"syscall"
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/oklog/run"
@@ -27,20 +24,15 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/helm-state-metrics/helm-state-metrics/internal/auth"
+	"github.com/helm-state-metrics/helm-state-metrics/internal/cli"
 	"github.com/helm-state-metrics/helm-state-metrics/internal/metrics"
+	"github.com/helm-state-metrics/helm-state-metrics/internal/serve"
 	"github.com/helm-state-metrics/helm-state-metrics/internal/watch"
 	"github.com/helm-state-metrics/helm-state-metrics/internal/web"
 )
 
 func main() {
-	// Install the signal handler first.
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second signal ends the process at once
-	if err := start(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil {
-		// Errors of YAML have several lines.
-		fmt.Fprintln(os.Stderr, "helm-state-metrics:", strings.Join(strings.Fields(err.Error()), " "))
-		os.Exit(1)
-	}
+	cli.Main("helm-state-metrics", start)
 }
 
 // start runs the exporter until the context ends.
@@ -80,19 +72,13 @@ func start(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		"storage", cfg.watch.Storages, "namespaces", cfg.watch.Namespaces, "payload", cfg.payload)
 
 	var group run.Group
-	group.Add(actor(ctx, watcher.Run))
-	group.Add(actor(ctx, server.Run))
+	group.Add(cli.Actor(ctx, watcher.Run))
+	group.Add(cli.Actor(ctx, server.Run))
 	return group.Run()
 }
 
-// actor makes an actor of a run group from a function that runs until its context ends.
-func actor(ctx context.Context, do func(context.Context) error) (execute func() error, interrupt func(error)) {
-	ctx, cancel := context.WithCancel(ctx)
-	return func() error { return do(ctx) }, func(error) { cancel() }
-}
-
 // wire builds the components and connects them. It starts nothing, but listens.
-func wire(cfg *config, cluster *rest.Config, registry *prometheus.Registry, logger *slog.Logger) (*watch.Watcher, *web.Server, error) {
+func wire(cfg *config, cluster *rest.Config, registry *prometheus.Registry, logger *slog.Logger) (*watch.Watcher, *serve.Server, error) {
 	families, err := metrics.Families(cfg.metrics)
 	if err != nil {
 		return nil, nil, err

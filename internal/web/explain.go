@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
+	"github.com/helm-state-metrics/helm-state-metrics/internal/serve"
 )
 
 // headState says whether a head has been read.
@@ -120,7 +121,7 @@ func notes(d *release.Detail, reads bool, now time.Time) []string {
 
 // aboutStatus says what a status means for metrics and people.
 func aboutStatus(r *release.Release, now time.Time) string {
-	since := ago(cmp.Or(r.Newest.Modified, r.Newest.Created).Time(), now)
+	since := serve.Ago(cmp.Or(r.Newest.Modified, r.Newest.Created).Time(), now)
 	deployed := "No stored revision is deployed."
 	if r.Deployed > 0 {
 		deployed = fmt.Sprintf("Revision %d is still deployed.", r.Deployed)
@@ -153,7 +154,7 @@ func aboutHead(d *release.Detail, reads bool) []string {
 		if d.Failure == nil {
 			return []string{"Its payload has not been read yet; until then " + absent}
 		}
-		return []string{fmt.Sprintf("Its payload could not be read at %s, and will be tried again; until then %s The error: %s", exact(d.Failure.At), absent, d.Failure.Error)}
+		return []string{fmt.Sprintf("Its payload could not be read at %s, and will be tried again; until then %s The error: %s", serve.Exact(d.Failure.At), absent, d.Failure.Error)}
 	case headUndecodable:
 		return []string{fmt.Sprintf("Its payload cannot be decoded (%s), and will be read again when its record changes; until then %s", r.Payload.Problem, absent)}
 	}
@@ -164,7 +165,7 @@ func aboutHead(d *release.Detail, reads bool) []string {
 	if r.Outdated() {
 		outdated := "The record was written again after its payload was read. The description and the payload's size may be out of date; chart and versions never change."
 		if d.Failure != nil {
-			outdated += fmt.Sprintf(" Reading it again failed at %s: %s", exact(d.Failure.At), d.Failure.Error)
+			outdated += fmt.Sprintf(" Reading it again failed at %s: %s", serve.Exact(d.Failure.At), d.Failure.Error)
 		}
 		all = append(all, outdated)
 	}

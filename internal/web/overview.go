@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
+	"github.com/helm-state-metrics/helm-state-metrics/internal/serve"
 )
 
 const (
@@ -21,7 +22,7 @@ const (
 
 // overview is what the template of the status page shows.
 type overview struct {
-	frame
+	serve.Frame
 	Problems   []string
 	Query      overviewQuery
 	Statuses   []facet
@@ -71,17 +72,17 @@ type row struct {
 func (p *pages) serveOverview(w http.ResponseWriter, req *http.Request) {
 	given, q, by, err := parseOverview(req)
 	if err != nil {
-		p.message(w, "", http.StatusBadRequest, "Bad request", err.Error())
+		p.Message(w, p.frameAt(""), http.StatusBadRequest, "Bad request", err.Error())
 		return
 	}
 	all, err := p.source.Releases()
 	if err != nil {
 		w.Header().Set("Refresh", "2")
-		p.message(w, "", http.StatusServiceUnavailable, "Starting", err.Error())
+		p.Message(w, p.frameAt(""), http.StatusServiceUnavailable, "Starting", err.Error())
 		return
 	}
 	view := overview{
-		frame: p.frame(""), Problems: problemTexts(p.source.Problems()), Total: len(all), Namespaces: namespaces(all),
+		Frame: p.frameAt(""), Problems: problemTexts(p.source.Problems()), Total: len(all), Namespaces: namespaces(all),
 		Query: overviewQuery{given.Get("q"), strings.Join(q.namespaces, ","), q.chart, given.Get("sort"), q.statuses},
 	}
 	here := clean(given)
@@ -93,7 +94,7 @@ func (p *pages) serveOverview(w http.ResponseWriter, req *http.Request) {
 	for _, r := range wanted[max(view.From-1, 0):view.To] {
 		view.Rows = append(view.Rows, p.row(r, now))
 	}
-	p.render(w, http.StatusOK, "overview.html", view)
+	p.Render(w, http.StatusOK, "overview.html", view)
 }
 
 func parseOverview(req *http.Request) (given url.Values, q query, o order, err error) {

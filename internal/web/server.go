@@ -3,8 +3,6 @@
 package web
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"html"
 	"log/slog"
@@ -13,27 +11,11 @@ import (
 	"net/http/pprof"
 	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
-	"sync"
-	"time"
 
-	"github.com/coreos/go-systemd/v22/activation"
-	"github.com/klauspost/compress/gzhttp"
-	"github.com/mdlayher/vsock"
 	toolkit "github.com/prometheus/exporter-toolkit/web"
-)
 
-const (
-	// readTimeout is how long a request may take to come in, and maxHeader how large it may be, in bytes.
-	readTimeout = 10 * time.Second
-	maxHeader   = 32 << 10
-	idleTimeout = 2 * time.Minute
-	// writeTimeout is how long a client may take to read its response; one that stalls would otherwise hold its
-	// snapshot of a scrape forever.
-	writeTimeout = time.Minute
-	// drainTimeout bounds how long requests in flight may take to finish after the server is told to stop.
-	drainTimeout = 10 * time.Second
+	"github.com/helm-state-metrics/helm-state-metrics/internal/serve"
 )
 
 // Config says what to serve, and where.
@@ -63,29 +45,8 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-// Server serves metrics for Prometheus, probes for the kubelet, and pages for people, each at an address of its own. It
-// listens from the start, and serves when run.
-type Server struct {
-	listeners []listener
-	log       *slog.Logger
-}
-
-// listener is an open address, and what is served there.
-type listener struct {
-	net.Listener
-	serves  string
-	handler http.Handler
-	flags   *toolkit.FlagConfig // with TLS and basic auth, nil for plain HTTP
-}
-
-// Listen opens the addresses, so that a busy port is an error before anything starts. It fails if the config
-// file is invalid, too.
-func Listen(cfg Config) (_ *Server, err error) {
-	if file := *cfg.Listen.WebConfigFile; file != "" {
-		if err := toolkit.Validate(file); err != nil {
-			return nil, fmt.Errorf("--web.config.file=%s: %w", file, err)
-		}
-	}
+// Listen opens the addresses: of metrics for Prometheus, of probes for the kubelet, and of pages for people.
+func Listen(cfg Config) (*serve.Server, error) {
 	scraped, err := metricsRoutes(cfg)
 	if err != nil {
 		return nil, err
@@ -94,140 +55,21 @@ func Listen(cfg Config) (_ *Server, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{log: cfg.Logger}
-	defer func() {
-		if err != nil {
-			for _, l := range s.listeners {
-				_ = l.Close() // nothing was written through it
-			}
-		}
-	}()
-	open := func(flag, address string, l listener) error {
-		if l.Listener, err = listenAt(address); err != nil {
-			return fmt.Errorf("--%s=%s: %w", flag, address, err)
-		}
-		s.listeners = append(s.listeners, l)
-		return nil
+	plain := []serve.Plain{{Flag: "health.listen-address", Address: cfg.Health, Serves: "probes", Handler: healthRoutes(cfg)}}
+	if cfg.Pages != "" {
+		plain = append(plain, serve.Plain{Flag: "pages.listen-address", Address: cfg.Pages, Serves: "pages", Handler: shown})
 	}
-	sockets, err := systemdSockets(cfg.Listen)
-	if err != nil {
-		return nil, err
-	}
-	metrics := listener{serves: "metrics", handler: scraped, flags: cfg.Listen}
-	for _, socket := range sockets {
-		metrics.Listener = socket
-		s.listeners = append(s.listeners, metrics)
-	}
-	if sockets == nil {
-		for _, address := range *cfg.Listen.WebListenAddresses {
-			if err := open("web.listen-address", address, metrics); err != nil {
-				return nil, err
-			}
-		}
-	}
-	if err := open("health.listen-address", cfg.Health, listener{serves: "probes", handler: healthRoutes(cfg)}); err != nil {
-		return nil, err
-	}
-	if cfg.Pages == "" {
-		return s, nil
-	}
-	if err := open("pages.listen-address", cfg.Pages, listener{serves: "pages", handler: shown}); err != nil {
-		return nil, err
-	}
-	if isOpen(s.listeners[len(s.listeners)-1].Addr()) {
+	s, err := serve.Listen(cfg.Listen, scraped, cfg.Logger, plain...)
+	if err == nil && cfg.Pages != "" && isOpen(s.Addresses()[len(s.Addresses())-1]) {
 		cfg.Logger.Warn("Who reaches the address of the pages sees the releases of all tenants; put a proxy before it that authenticates", "address", cfg.Pages)
 	}
-	return s, nil
+	return s, err
 }
 
 // isOpen reports whether others than this machine can reach an address, unless something else prevents it.
 func isOpen(address net.Addr) bool {
 	at, ok := address.(*net.TCPAddr)
 	return !ok || !at.IP.IsLoopback()
-}
-
-// systemdSockets returns the sockets that systemd has passed, nil if none are asked for.
-func systemdSockets(flags *toolkit.FlagConfig) ([]net.Listener, error) {
-	if flags.WebSystemdSocket == nil || !*flags.WebSystemdSocket {
-		return nil, nil
-	}
-	all, err := activation.Listeners() // with nil for what is not a stream
-	if err == nil && (len(all) == 0 || slices.Contains(all, nil)) {
-		err = errors.New("systemd has passed no socket, or one that is not a stream")
-	}
-	if err != nil {
-		return nil, fmt.Errorf("--web.systemd-socket: %w", err)
-	}
-	return all, nil
-}
-
-func listenAt(address string) (net.Listener, error) {
-	virtual, ok := strings.CutPrefix(address, "vsock://")
-	if !ok {
-		return net.Listen("tcp", address)
-	}
-	_, text, err := net.SplitHostPort(virtual)
-	if err != nil {
-		return nil, err
-	}
-	port, err := strconv.ParseUint(text, 10, 32)
-	if err != nil {
-		return nil, fmt.Errorf("port: %w", err)
-	}
-	return vsock.Listen(uint32(port), nil)
-}
-
-// Run serves until the context ends, then lets requests in flight finish. If an address fails, it stops all of
-// them. It is called once.
-func (s *Server) Run(ctx context.Context) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	var running sync.WaitGroup
-	for _, l := range s.listeners {
-		running.Go(func() {
-			if err := s.serve(ctx, l); err != nil {
-				cancel(fmt.Errorf("serve %s: %w", l.Addr(), err))
-			}
-		})
-	}
-	running.Wait()
-	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) {
-		return err
-	}
-	return nil
-}
-
-// serve serves one address. The toolkit sets up TLS and basic auth in the http.Server while it serves, so that
-// each address needs its own.
-func (s *Server) serve(ctx context.Context, l listener) error {
-	server := &http.Server{
-		Handler:        l.handler,
-		ReadTimeout:    readTimeout,
-		WriteTimeout:   writeTimeout,
-		IdleTimeout:    idleTimeout,
-		MaxHeaderBytes: maxHeader,
-		ErrorLog:       slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
-	}
-	drained := make(chan error, 1)
-	stop := context.AfterFunc(ctx, func() {
-		limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
-		defer cancel()
-		drained <- server.Shutdown(limited)
-	})
-	var err error
-	if l.flags != nil {
-		err = toolkit.Serve(l, server, l.flags, s.log)
-	} else {
-		s.log.Info("Serving", "what", l.serves, "address", l.Addr())
-		err = server.Serve(l)
-	}
-	if stop() { // the context has not ended
-		return err
-	}
-	if err := <-drained; err != nil && !errors.Is(err, context.DeadlineExceeded) {
-		return err
-	}
-	return nil
 }
 
 // metricsRoutes are for Prometheus.
@@ -284,20 +126,15 @@ func pagesRoutes(cfg Config) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	compressed, err := gzhttp.NewWrapper(gzhttp.EnableZstd(false))
-	if err != nil {
-		return nil, fmt.Errorf("compression: %w", err)
-	}
-	mux := http.NewServeMux()
-	for pattern, handler := range map[string]http.HandlerFunc{
+	mux, err := serve.Routes(map[string]http.HandlerFunc{
 		"GET /{$}":                                p.serveOverview,
 		"GET /releases/{namespace}/{name}":        p.serveRelease,
 		"GET /api/v1/releases":                    p.apiList,
 		"GET /api/v1/releases/{namespace}/{name}": p.apiGet,
-		"/api/":              apiNotFound,
-		"GET /assets/{name}": asset,
-	} {
-		mux.Handle(pattern, withSecurityHeaders(compressed(handler)))
+		"/api/": apiNotFound,
+	})
+	if err != nil {
+		return nil, err
 	}
 	if cfg.PProf {
 		mux.HandleFunc("GET /debug/pprof/", pprof.Index)

@@ -16,6 +16,7 @@ import (
 
 	toolkit "github.com/prometheus/exporter-toolkit/web"
 
+	"github.com/helm-state-metrics/helm-state-metrics/internal/serve"
 	"github.com/helm-state-metrics/helm-state-metrics/internal/web"
 )
 
@@ -40,15 +41,15 @@ func listenOn(file string, addresses ...string) *toolkit.FlagConfig {
 // doors are the URLs for metrics, probes and pages.
 type doors struct{ metrics, health, pages string }
 
-// serve runs a server until the test ends.
-func serve(t *testing.T, cfg web.Config) doors {
+// doorsOf runs a server until the test ends.
+func doorsOf(t *testing.T, cfg web.Config) doors {
 	t.Helper()
 	all := running(t, cfg).Addresses()
 	return doors{"http://" + all[0].String(), "http://" + all[1].String(), "http://" + all[2].String()}
 }
 
 // running runs a server until the test ends.
-func running(t *testing.T, cfg web.Config) *web.Server {
+func running(t *testing.T, cfg web.Config) *serve.Server {
 	t.Helper()
 	s, err := web.Listen(cfg)
 	if err != nil {
@@ -89,7 +90,7 @@ func TestRoutes(t *testing.T) {
 		}
 		return nil
 	}
-	at := serve(t, cfg)
+	at := doorsOf(t, cfg)
 	waiting := errors.New("waiting for the initial list")
 	served := map[string]string{ // with a part of the body
 		at.metrics + "/":              "port-forward POD 0",
@@ -127,7 +128,7 @@ func TestRoutes(t *testing.T) {
 func TestProfilesAreServedOnRequest(t *testing.T) {
 	cfg := config(http.NotFoundHandler())
 	cfg.PProf = true
-	if status, body := get(t, serve(t, cfg).pages+"/debug/pprof/"); status != http.StatusOK || !strings.Contains(body, "goroutine") {
+	if status, body := get(t, doorsOf(t, cfg).pages+"/debug/pprof/"); status != http.StatusOK || !strings.Contains(body, "goroutine") {
 		t.Errorf("got %d %q", status, body)
 	}
 }
@@ -160,7 +161,7 @@ func TestProbesNeedNoPassword(t *testing.T) {
 	}
 	cfg := config(http.NotFoundHandler())
 	cfg.Listen = listenOn(file, "127.0.0.1:0")
-	at := serve(t, cfg)
+	at := doorsOf(t, cfg)
 	for url, want := range map[string]int{at.metrics + "/": 401, at.health + "/livez": 200, at.health + "/readyz": 200, at.pages + "/": 200} {
 		if status, _ := get(t, url); status != want {
 			t.Errorf("%s: got %d, want %d", url, status, want)
@@ -171,7 +172,7 @@ func TestProbesNeedNoPassword(t *testing.T) {
 func TestPagesAreAskedForByKnownNames(t *testing.T) {
 	cfg := config(http.NotFoundHandler())
 	cfg.PagesHosts = []string{"releases.example.com"}
-	at := serve(t, cfg)
+	at := doorsOf(t, cfg)
 	for host, allowed := range map[string]bool{
 		"localhost": true, "LocalHost:8082": true, "127.0.0.1": true, "10.1.2.3:80": true, "[::1]:8082": true, "[::1]": true,
 		"releases.example.com": true, "releases.example.com:443": true,
@@ -216,7 +217,7 @@ func TestPagesCanBeClosed(t *testing.T) {
 }
 
 func TestLargeRequestsAreRefused(t *testing.T) {
-	at := serve(t, config(http.NotFoundHandler()))
+	at := doorsOf(t, config(http.NotFoundHandler()))
 	for _, door := range []string{at.metrics, at.health, at.pages} {
 		if status, _ := get(t, door+"/?x="+strings.Repeat("x", 64<<10)); status != http.StatusRequestHeaderFieldsTooLarge {
 			t.Errorf("%s: got %d", door, status)

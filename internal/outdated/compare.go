@@ -1,0 +1,274 @@
+package outdated
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/Masterminds/semver/v3"
+)
+
+// Release is a release that runs.
+type Release struct {
+	Cluster, Namespace, Name string
+	// Chart and Version are what the exporter tells of it.
+	Chart, Version string
+}
+
+// Level is how far a running version is behind: the first number in which it differs from the latest.
+type Level string
+
+// The levels. Pre-releases of one version differ by a patch.
+const (
+	None  Level = "none"
+	Patch Level = "patch"
+	Minor Level = "minor"
+	Major Level = "major"
+)
+
+// Levels returns all of them, the farthest first.
+func Levels() []Level { return []Level{Major, Minor, Patch, None} }
+
+// Reason is why the latest version is not known.
+type Reason string
+
+// The reasons.
+const (
+	NoRepository     Reason = "no_repository"     // none lists the chart
+	Ambiguous        Reason = "ambiguous"         // several do
+	NotFound         Reason = "not_found"         // the rule's repository has no such version
+	NotSemver        Reason = "not_semver"        // the running version cannot be compared
+	RepositoryFailed Reason = "repository_failed" // one that may have the chart has never answered
+)
+
+// Row is what is known of a release.
+type Row struct {
+	Release
+	// Latest is the latest version, as the repository writes it, and Repository the name of that.
+	Latest, Repository string
+	// Level is "" if the latest version is not known.
+	Level Level
+	// Reason is why it is not known, in one word, and Detail in a sentence. If both Level and Reason are "", a
+	// repository has not been asked yet.
+	Reason Reason
+	Detail string
+
+	distance uint64 // between the numbers that differ
+}
+
+// State is whether a repository has said which versions it has.
+type State int
+
+// The states.
+const (
+	NotAsked State = iota
+	Failed         // it has been asked, and has never answered
+	Answered
+)
+
+// Known returns the versions of a chart that the answer to a question has, none if it does not list the chart.
+type Known func(q Question, chart string) ([]string, State)
+
+// Question is what a repository is asked.
+type Question struct {
+	Repository string
+	// Chart is whose versions are asked for in an OCI repository. Others have an index of all charts, and it is "".
+	Chart string
+}
+
+// Questions returns what is to be asked to compare some releases, each with a version that runs.
+func (c *Config) Questions(releases []Release) map[Question]string {
+	questions := make(map[Question]string)
+	oci := make(map[string]bool)
+	for _, r := range c.Repositories {
+		if oci[r.Name] = r.IsOCI(); !oci[r.Name] {
+			questions[Question{Repository: r.Name}] = ""
+		}
+	}
+	for i := range releases {
+		if rule := c.rule(&releases[i]); oci[rule.Repository] {
+			questions[Question{rule.Repository, releases[i].Chart}] = releases[i].Version
+		}
+	}
+	return questions
+}
+
+// rule returns the rule that applies to a release.
+func (c *Config) rule(running *Release) *Rule {
+	for i := range c.Rules {
+		if c.Rules[i].matches(running) {
+			return &c.Rules[i]
+		}
+	}
+	return &c.otherwise
+}
+
+// Compare returns a row for each release that no rule ignores, those farthest behind first.
+func (c *Config) Compare(releases []Release, known Known) []Row {
+	var rows []Row
+	byChart := make(map[subject]source)
+	byVersion := make(map[subject]Row)
+	for i := range releases {
+		running := &releases[i]
+		rule := c.rule(running)
+		if rule.Ignore {
+			continue
+		}
+		s := subject{rule, running.Chart, running.Version}
+		row, done := byVersion[s]
+		if !done {
+			chart := subject{rule: rule, chart: running.Chart}
+			if _, done := byChart[chart]; !done {
+				byChart[chart] = c.find(rule, running.Chart, known)
+			}
+			row = rule.compare(running.Version, byChart[chart])
+			byVersion[s] = row
+		}
+		row.Release = *running
+		rows = append(rows, row)
+	}
+	slices.SortFunc(rows, func(a, b Row) int {
+		return cmp.Or(cmp.Compare(a.rank(), b.rank()), cmp.Compare(b.distance, a.distance),
+			strings.Compare(a.Cluster, b.Cluster), strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
+	})
+	return rows
+}
+
+// subject is what releases with one row have in common.
+type subject struct {
+	rule           *Rule
+	chart, version string
+}
+
+// rank is the place of a row: unknown ones come before those that are not behind.
+func (r *Row) rank() int {
+	switch r.Level {
+	case None:
+		return 4
+	case "":
+		return 3
+	}
+	return slices.Index(Levels(), r.Level)
+}
+
+// source is where a chart comes from.
+type source struct {
+	row      Row // without versions, what is known
+	versions []*semver.Version
+}
+
+// find finds the repository of a chart, and the versions there.
+func (c *Config) find(rule *Rule, chart string, known Known) source {
+	if rule.desired != nil {
+		return source{versions: []*semver.Version{rule.desired}}
+	}
+	var listed, failed []string
+	var versions []string
+	asked := true
+	for _, r := range c.Repositories {
+		q := Question{Repository: r.Name}
+		if r.IsOCI() {
+			q.Chart = chart
+		}
+		if r.Name != rule.Repository && (rule.Repository != "" || r.IsOCI()) {
+			continue
+		}
+		has, state := known(q, chart)
+		switch {
+		case state == NotAsked:
+			asked = false
+		case state == Failed:
+			failed = append(failed, r.Name)
+		case len(has) > 0:
+			listed, versions = append(listed, r.Name), has
+		}
+	}
+	unknown := func(reason Reason, format string, args ...any) source {
+		return source{row: Row{Reason: reason, Detail: fmt.Sprintf(format, args...)}}
+	}
+	switch {
+	case len(listed) > 1:
+		return unknown(Ambiguous, "repositories %s list the chart; a rule settles it: {chart: %s, repository: %s}", strings.Join(listed, ", "), quoted(chart), quoted(listed[0]))
+	case !asked:
+		return source{}
+	case len(failed) > 0:
+		return unknown(RepositoryFailed, "repository %s has never answered", strings.Join(failed, ", "))
+	case len(listed) == 0 && rule.Repository != "":
+		return unknown(NotFound, "repository %s does not have the chart", rule.Repository)
+	case len(listed) == 0:
+		return unknown(NoRepository, "no repository with an index lists the chart; a rule can name an OCI repository")
+	}
+	return source{Row{Repository: listed[0]}, parse(versions)}
+}
+
+// parse leaves out what is not a semantic version: nothing can be said of it.
+func parse(versions []string) []*semver.Version {
+	var all []*semver.Version
+	for _, v := range versions {
+		if parsed, err := semver.NewVersion(v); err == nil {
+			all = append(all, parsed)
+		}
+	}
+	return all
+}
+
+// quoted writes a name for YAML.
+func quoted(name string) string {
+	if strings.ContainsFunc(name, func(r rune) bool {
+		return !strings.ContainsRune("-._", r) && !('a' <= r && r <= 'z') && !('0' <= r && r <= '9')
+	}) {
+		return fmt.Sprintf("%q", name)
+	}
+	return name
+}
+
+// compare compares a running version with the latest one that a rule allows.
+func (r *Rule) compare(version string, from source) Row {
+	row := from.row
+	running, err := semver.NewVersion(version)
+	if err != nil {
+		return Row{Reason: NotSemver, Detail: "the running version is not a semantic version"}
+	}
+	if len(from.versions) == 0 {
+		if row.Reason == "" && row.Repository != "" {
+			row = Row{Reason: NotFound, Detail: fmt.Sprintf("repository %s has no semantic version of the chart", row.Repository)}
+		}
+		return row
+	}
+	var latest *semver.Version
+	for _, v := range from.versions {
+		if r.allows(v, running) && (latest == nil || cmp.Or(v.Compare(latest), strings.Compare(v.Original(), latest.Original())) > 0) {
+			latest = v
+		}
+	}
+	if latest == nil {
+		return Row{Reason: NotFound, Detail: fmt.Sprintf("repository %s has no version of the chart that is allowed; pre-releases need prerelease: true", row.Repository)}
+	}
+	row.Latest = latest.Original()
+	row.Level, row.distance = distance(running, latest)
+	return row
+}
+
+// allows reports whether a version may be the latest one for a running version. A pre-release that runs is followed to
+// other pre-releases of the same version.
+func (r *Rule) allows(v, running *semver.Version) bool {
+	inLine := running.Prerelease() != "" && v.Major() == running.Major() && v.Minor() == running.Minor() && v.Patch() == running.Patch()
+	if r.strict != nil {
+		return r.strict.Check(v) || inLine && r.lenient.Check(v)
+	}
+	return v.Prerelease() == "" || r.Prerelease || inLine || r.desired != nil
+}
+
+// distance returns how far a running version is behind.
+func distance(running, latest *semver.Version) (Level, uint64) {
+	switch {
+	case running.Compare(latest) >= 0:
+		return None, 0
+	case running.Major() != latest.Major():
+		return Major, latest.Major() - running.Major()
+	case running.Minor() != latest.Minor():
+		return Minor, latest.Minor() - running.Minor()
+	}
+	return Patch, latest.Patch() - running.Patch()
+}

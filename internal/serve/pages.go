@@ -1,0 +1,137 @@
+package serve
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"embed"
+	"encoding/hex"
+	"fmt"
+	"html/template"
+	"io/fs"
+	"net/http"
+	"time"
+
+	"github.com/klauspost/compress/gzhttp"
+)
+
+//go:embed templates assets
+var files embed.FS
+
+// Frame is what is around every page.
+type Frame struct {
+	Program, Version string
+	// Root is the relative URL of the first page, so that the pages work behind any prefix; "" is here.
+	Root  string
+	Links []Link
+	// Note stands at the end of every page; "" for none.
+	Note string
+	Now  time.Time
+}
+
+// Link leads to another page, relative to the first one.
+type Link struct{ Path, Text string }
+
+// Pages renders templates, with those of the frame: top, head and bottom; and message.html.
+type Pages struct{ html *template.Template }
+
+// NewPages reads templates/*.html of a file system.
+func NewPages(own fs.FS, funcs template.FuncMap) (*Pages, error) {
+	html := template.New("").Funcs(template.FuncMap{"exact": Exact, "ago": Ago}).Funcs(funcs)
+	for _, from := range []fs.FS{files, own} {
+		if _, err := html.ParseFS(from, "templates/*.html"); err != nil {
+			return nil, fmt.Errorf("templates: %w", err)
+		}
+	}
+	return &Pages{html}, nil
+}
+
+// Render writes a page whole or not at all.
+func (p *Pages) Render(w http.ResponseWriter, status int, name string, view any) {
+	var page bytes.Buffer
+	if err := p.html.ExecuteTemplate(&page, name, view); err != nil {
+		http.Error(w, "cannot render the page: "+err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.WriteHeader(status)
+	_, _ = w.Write(page.Bytes()) // it fails if the client has gone away
+}
+
+// Message answers with a page of one message.
+func (p *Pages) Message(w http.ResponseWriter, frame Frame, status int, title, text string) {
+	p.Render(w, status, "message.html", struct {
+		Frame
+		Title, Text string
+	}{frame, title, text})
+}
+
+// Routes returns a mux with the given patterns and the assets, compressed for whoever takes it.
+func Routes(patterns map[string]http.HandlerFunc) (*http.ServeMux, error) {
+	compressed, err := gzhttp.NewWrapper(gzhttp.EnableZstd(false))
+	if err != nil {
+		return nil, fmt.Errorf("compression: %w", err)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET /assets/{name}", withSecurityHeaders(compressed(http.HandlerFunc(asset))))
+	for pattern, handler := range patterns {
+		mux.Handle(pattern, withSecurityHeaders(compressed(handler)))
+	}
+	return mux, nil
+}
+
+// asset serves a file of assets/. Browsers ask each time whether their copy is current.
+func asset(w http.ResponseWriter, req *http.Request) {
+	name := req.PathValue("name")
+	content, err := files.ReadFile("assets/" + name)
+	if err != nil {
+		http.NotFound(w, req)
+		return
+	}
+	sum := sha256.Sum256(content)
+	w.Header().Set("ETag", fmt.Sprintf("W/%q", hex.EncodeToString(sum[:8]))) // weak: compressed or not
+	w.Header().Set("Cache-Control", "no-cache")
+	http.ServeContent(w, req, name, time.Time{}, bytes.NewReader(content))
+}
+
+// contentSecurityPolicy allows what the pages have: nothing inline, and nothing from other hosts.
+const contentSecurityPolicy = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; " +
+	"form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+
+// withSecurityHeaders adds the headers that every page and API response has. Browsers and proxies must not
+// store them: they are about other people's releases. The assets are not, and set a header of their own.
+func withSecurityHeaders(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		h := w.Header()
+		h.Set("Content-Security-Policy", contentSecurityPolicy)
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("Cache-Control", "no-store")
+		next.ServeHTTP(w, req)
+	})
+}
+
+// Exact writes a time for people who compare it with a log.
+func Exact(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format("2006-01-02 15:04:05Z")
+}
+
+// Ago writes how long ago a time was, in one unit.
+func Ago(t, now time.Time) string {
+	d := now.Sub(t)
+	switch {
+	case t.IsZero():
+		return ""
+	case d < -time.Minute:
+		return "in the future"
+	case d < time.Minute: // a little ahead is another machine's clock
+		return fmt.Sprintf("%d s ago", max(d, 0)/time.Second)
+	case d < time.Hour:
+		return fmt.Sprintf("%d min ago", d/time.Minute)
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%d h ago", d/time.Hour)
+	}
+	return fmt.Sprintf("%d d ago", d/(24*time.Hour))
+}

@@ -1,0 +1,129 @@
+package versions
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+
+	"github.com/helm-state-metrics/helm-state-metrics/internal/outdated"
+)
+
+const (
+	// family is what tells which chart and version a release runs.
+	family = "helm_release_info"
+	// maxScrape bounds a scrape, in bytes: a release takes 200. maxLine bounds one line of it.
+	maxScrape = 128 << 20
+	maxLine   = 64 << 10
+	// batch is how many lines are parsed at once: a parsed line takes ten times the memory.
+	batch = 1000
+)
+
+// Exporter is a helm-state-metrics, at the URL of its metrics.
+type Exporter struct {
+	// Cluster is the value of the label cluster; "" for none.
+	Cluster string
+	URL     *url.URL
+}
+
+// ParseExporter reads [cluster=NAME,]URL.
+func ParseExporter(text string) (Exporter, error) {
+	var e Exporter
+	if named, ok := strings.CutPrefix(text, "cluster="); ok {
+		e.Cluster, text, _ = strings.Cut(named, ",")
+		if e.Cluster == "" || text == "" {
+			return e, errors.New("want cluster=NAME,URL")
+		}
+	}
+	var err error
+	if e.URL, err = url.Parse(text); err != nil || e.URL.Host == "" || e.URL.Scheme != "http" && e.URL.Scheme != "https" {
+		return e, errors.New("want a URL such as http://helm-state-metrics:8080/metrics") // without the text, which may have a password
+	}
+	return e, nil
+}
+
+// scrape returns the releases of an exporter, each once.
+func (e Exporter) scrape(ctx context.Context, client *http.Client) ([]outdated.Release, error) {
+	at := *e.URL
+	query := at.Query()
+	query.Set("name[]", family)
+	at.RawQuery = query.Encode()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, at.String(), http.NoBody)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Accept", string(expfmt.NewFormat(expfmt.TypeTextPlain)))
+	response, err := client.Do(req)
+	if err != nil {
+		var failed *url.Error
+		if errors.As(err, &failed) { // its text repeats the URL
+			err = failed.Err
+		}
+		return nil, err
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		why, _ := bufio.NewReader(io.LimitReader(response.Body, 200)).ReadString('\n')
+		return nil, fmt.Errorf("it answers %s: %.200q", response.Status, strings.TrimSpace(why))
+	}
+	return e.parse(http.MaxBytesReader(nil, response.Body, maxScrape))
+}
+
+// parse reads the lines of the family, and skips others.
+func (e Exporter) parse(text io.Reader) ([]outdated.Release, error) {
+	var releases []outdated.Release
+	lines := bufio.NewScanner(text)
+	lines.Buffer(nil, maxLine)
+	var some bytes.Buffer
+	flush := func() error {
+		parser := expfmt.NewTextParser(model.UTF8Validation)
+		families, err := parser.TextToMetricFamilies(&some)
+		if err != nil {
+			return err
+		}
+		for _, m := range families[family].GetMetric() {
+			releases = append(releases, e.release(m))
+		}
+		return nil
+	}
+	pending := 0
+	for lines.Scan() {
+		if !bytes.HasPrefix(lines.Bytes(), []byte(family+"{")) {
+			continue
+		}
+		some.Write(lines.Bytes())
+		some.WriteByte('\n')
+		if pending++; pending%batch == 0 {
+			if err := flush(); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return releases, errors.Join(lines.Err(), flush())
+}
+
+func (e Exporter) release(m *dto.Metric) outdated.Release {
+	r := outdated.Release{Cluster: e.Cluster}
+	for _, l := range m.GetLabel() {
+		switch l.GetName() {
+		case "namespace":
+			r.Namespace = l.GetValue()
+		case "name":
+			r.Name = l.GetValue()
+		case "chart":
+			r.Chart = l.GetValue()
+		case "chart_version":
+			r.Version = l.GetValue()
+		}
+	}
+	return r
+}
