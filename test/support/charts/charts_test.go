@@ -78,14 +78,12 @@ func TestRegistry(t *testing.T) {
 	}
 	r := charts.NewRegistry(2)
 	defer r.Close()
-	ca := filepath.Join(t.TempDir(), "ca.crt")
-	expect.NoError(t, os.WriteFile(ca, []byte(r.CertificateAuthority()), 0o600))
 	versions := map[string][]string{"helm3": {"1.0.0", "1.0.0-rc.1+build.7"}, "helm4": {"1.1.0", "10.0.0", "9.0.0"}}
 	for _, program := range programs {
 		h, dir := charts.Helm{Program: program, Home: t.TempDir()}, t.TempDir()
 		expect.NoError(t, h.Package(t.Context(), dir, "web", versions[program]...))
 		expect.NoError(t, h.Index(t.Context(), dir))
-		expect.NoError(t, h.Push(t.Context(), dir, "oci://"+r.Address()+"/team", "--ca-file="+ca))
+		expect.NoError(t, h.Push(t.Context(), dir, "oci://"+r.Address()+"/team"))
 	}
 	var tags []string
 	for path := "/v2/team/web/tags/list"; path != ""; {

@@ -28,12 +28,12 @@ func (h Helm) Package(ctx context.Context, dir, chart string, versions ...string
 // Index writes the index.yaml of the charts in a directory.
 func (h Helm) Index(ctx context.Context, dir string) error { return h.Run(ctx, "repo", "index", dir) }
 
-// Push pushes all charts in a directory to a path of a registry. More are flags.
-func (h Helm) Push(ctx context.Context, dir, url string, more ...string) error {
+// Push pushes all charts in a directory to a path of a registry with plain HTTP.
+func (h Helm) Push(ctx context.Context, dir, url string) error {
 	archives, err := filepath.Glob(filepath.Join(dir, "*.tgz"))
 	for _, archive := range archives {
 		if err == nil {
-			err = h.Run(ctx, append([]string{"push", archive, url}, more...)...)
+			err = h.Run(ctx, "push", archive, url, "--plain-http")
 		}
 	}
 	return err

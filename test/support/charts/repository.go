@@ -7,7 +7,6 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io"
-	"log"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -31,16 +30,9 @@ type Server struct {
 	paths              []string    // guarded by mu; of all requests
 }
 
-// start starts a server. With certificates it serves HTTPS.
-func start(handler http.Handler, certificates bool) *Server {
+func start(handler http.Handler) *Server {
 	s := &Server{answers: make(map[int]int)}
-	s.Server = httptest.NewUnstartedServer(s.wrap(handler))
-	s.Config.ErrorLog = log.New(io.Discard, "", 0) // Clients that give up are no errors here.
-	if certificates {
-		s.StartTLS()
-	} else {
-		s.Start()
-	}
+	s.Server = httptest.NewServer(s.wrap(handler))
 	return s
 }
 
@@ -166,7 +158,7 @@ func NewRepository(dir string) *Server {
 		}
 		w.Header().Set("ETag", strconv.Quote(etag))
 		http.ServeContent(w, r, file, modified, bytes.NewReader(content))
-	}), false)
+	}))
 	return s
 }
 
