@@ -85,7 +85,7 @@ func ParseConfig(text []byte) (*Config, error) {
 }
 
 // kinds are what the YAML library says of a value of the wrong kind. It may quote the value, which may be a password.
-var kinds = regexp.MustCompile("cannot (unmarshal|decode) !!.*? (into|as a) \\S+")
+var kinds = regexp.MustCompile(`cannot (unmarshal|decode) !!.*? (into|as a) \S+`)
 
 // plain turns an error of the YAML library into one line that says nothing about Go.
 func plain(err error) error {
