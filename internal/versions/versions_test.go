@@ -180,7 +180,7 @@ func expectLines(t *testing.T, tracker *versions.Tracker, want string) {
 
 const (
 	exporterOne = "http://one/metrics"
-	oneIndex  = "repositories: [{name: prom, url: https://charts.example.com}]\n"
+	oneIndex    = "repositories: [{name: prom, url: https://charts.example.com}]\n"
 )
 
 // settled waits until all that is due has been done.
