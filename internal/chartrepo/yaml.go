@@ -108,7 +108,7 @@ func (s *splitter) line(line []byte) error {
 	dash := len(rest) > 0 && rest[0] == '-' && (len(rest) == 1 || rest[1] == ' ')
 	switch {
 	case len(rest) == 0 || rest[0] == '#':
-		if s.piece == nil {
+		if len(s.piece) == 0 {
 			return nil
 		}
 	case column == 0 && dash && !s.entries && s.key != "":
