@@ -8,11 +8,18 @@ import (
 	"io"
 	"regexp"
 	"strconv"
+	"unicode"
+	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
 )
 
-const maxTopKeys = 1000
+const (
+	maxTopKeys = 1000
+	// maxMarks bounds the memory that decoding takes: a value begins behind a character of a few, and takes about
+	// 200 bytes.
+	maxMarks = 100_000
+)
 
 // topKey is a key of the index itself, as every writer of an index writes it.
 var topKey = regexp.MustCompile(`^([A-Za-z][A-Za-z0-9_-]*):(?:[ \r\n]|$)`)
@@ -109,6 +116,10 @@ func (s *splitter) line(line []byte) error {
 	switch {
 	case len(rest) == 0 || rest[0] == '#':
 		if len(s.piece) == 0 {
+			// Nothing decodes it, and so finds what YAML does not allow.
+			if !utf8.Valid(rest) || bytes.ContainsFunc(rest, func(c rune) bool { return c != '\t' && !unicode.IsGraphic(c) }) {
+				return s.unsure("has characters that YAML does not allow")
+			}
 			return nil
 		}
 	case column == 0 && dash && !s.entries && s.key != "":
@@ -379,6 +390,13 @@ func decodeYAML(text []byte) (root *yaml.Node, err error) {
 			err = errors.New("the decoder failed")
 		}
 	}()
+	marks := 0
+	for _, mark := range []string{"\n", ",", ":", "[", "{", "- ", "? "} {
+		marks += bytes.Count(text, []byte(mark))
+	}
+	if marks > maxMarks {
+		return nil, errors.New("too many values")
+	}
 	d := yaml.NewDecoder(bytes.NewReader(text))
 	var document, more yaml.Node
 	if err := d.Decode(&document); err != nil {
