@@ -40,6 +40,7 @@ func NoWhole(l *limits) { l.whole = -1 }
 
 // SmallLimits are reached soon.
 func SmallLimits(l *limits) {
+	l.page, l.tagBytes, l.tags, l.pages = 64<<10, 16<<10, 50, 60
 	l.text, l.whole, l.piece, l.versions, l.kept = 4<<20, 64<<10, 64<<10, 10_000, 256<<10
 }
 
