@@ -257,7 +257,7 @@ func TestPasswordFile(t *testing.T) {
 	if reply := ask(t, c, nil); reply.Result != chartrepo.Failed || !strings.Contains(reply.Err.Error(), "passwordFile") {
 		t.Errorf("got %+v", reply)
 	}
-	for text, want := range map[string]string{"one\n": "one", "two\r\n": "two", " three\n\n": " three\n", "": ""} {
+	for text, want := range map[string]string{"one\n": "one", "two\r\n": "two", "three\n\n": "three\n", "": ""} {
 		writeFile(t, file, text)
 		if reply := ask(t, c, nil); reply.Result != chartrepo.OK || password.Load() != want {
 			t.Errorf("%q: got %+v with %q", text, reply, password.Load())
