@@ -38,6 +38,8 @@ ldflags  = -s -w -X $(stamp).Version=$(version:v%=%) -X $(stamp).Revision=$(revi
 stamped := bin/.stamp
 $(shell mkdir -p bin; echo '$(ldflags) $(branch)' | cmp -s - $(stamped) || echo '$(ldflags) $(branch)' >$(stamped))
 
+# The exporter and its companion, each in a directory of cmd.
+programs := helm-state-metrics helm-chart-versions
 sources := $(shell find cmd internal -type f ! -name '*_test.go' ! -path '*/testdata/*' 2>/dev/null)
 
 # each builds the given files in order and prints the progress.
@@ -53,37 +55,40 @@ started = @mkdir -p bin; echo "$(step)building $(1)"
 help:
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-##### The exporter
+##### The programs
 
 .PHONY: build
-build: bin/helm-state-metrics ## Build the exporter into bin/
+build: $(programs:%=bin/%) ## Build the exporter and helm-chart-versions into bin/
 
-bin/helm-state-metrics: go.mod go.sum $(sources) $(stamped)
-	$(call started,helm-state-metrics (about 2 minutes when nothing is cached))
-	@$(go_build) -trimpath -ldflags='$(ldflags) -X $(stamp).Branch=$(branch)' -o $@ ./cmd/helm-state-metrics
+$(programs:%=bin/%): go.mod go.sum $(sources) $(stamped)
+	$(call started,$(@F) (up to 2 minutes when nothing is cached))
+	@$(go_build) -trimpath -ldflags='$(ldflags) -X $(stamp).Branch=$(branch)' -o $@ ./cmd/$(@F)
 
 .PHONY: run
-run: build ## Run the exporter against the cluster of your kubeconfig (ARGS="…" adds flags)
+run: bin/helm-state-metrics ## Run the exporter against the cluster of your kubeconfig (ARGS="…" adds flags)
 	@bin/helm-state-metrics $(ARGS)
 
 ##### The image and the release
 
+# images returns the files of the images for the architectures $(1).
+images = $(foreach arch,$(1),$(programs:%=bin/image/linux-$(arch)/%))
+
 # write_image writes the archive of the image $(2) for the architecture $(1) to stdout.
 write_image = $(GO) run -C image . -arch $(1) -name $(2) -version '$(version:v%=%)' -revision '$(revision)' \
-	$(addprefix -created ,$(date)) -exporter ../bin/image/linux-$(1)/helm-state-metrics
+	$(addprefix -created ,$(date)) $(programs:%=../bin/image/linux-$(1)/%)
 
 # With several architectures each image gets its own tag: only a registry can combine them into one.
 .PHONY: image
-image: $(ARCH:%=bin/image/linux-%/helm-state-metrics) ## Build the container image for this machine's architecture (ARCH="amd64 arm64" IMAGE=… TAG=…)
+image: $(call images,$(ARCH)) ## Build the container image for this machine's architecture (ARCH="amd64 arm64" IMAGE=… TAG=…)
 	@set -e; for arch in $(ARCH); do \
 		name=$(IMAGE):$(TAG)$(if $(word 2,$(ARCH)),-$$arch); \
 		$(call write_image,$$arch,$$name) | docker load --quiet >/dev/null; \
 		echo "built $$name"; done
 
 # Without the branch, which is not the same in all clones of a commit: even the build ID depends on the flags.
-bin/image/linux-%/helm-state-metrics: go.mod go.sum $(sources) $(stamped)
-	$(call started,helm-state-metrics for $*)
-	@GOOS=linux GOARCH=$* $(go_build) -trimpath -ldflags='$(ldflags)' -o $@ ./cmd/helm-state-metrics
+bin/image/linux-%: go.mod go.sum $(sources) $(stamped)
+	$(call started,$(*F) for $(*D))
+	@GOOS=linux GOARCH=$(*D) $(go_build) -trimpath -ldflags='$(ldflags)' -o $@ ./cmd/$(*F)
 
 release_archs := amd64 arm64
 .PHONY: committed
@@ -91,14 +96,16 @@ committed:
 	@case '$(version)' in *-dirty) echo "a release needs a clean work tree: commit first" >&2; exit 1;; esac
 
 .PHONY: release
-release: committed $(release_archs:%=bin/image/linux-%/helm-state-metrics) bin/cyclonedx-gomod ## Write binaries, images, SBOMs and checksums for linux amd64 and arm64 into bin/release
+release: committed $(call images,$(release_archs)) bin/cyclonedx-gomod ## Write binaries, images, SBOMs and checksums for linux amd64 and arm64 into bin/release
 	@rm -rf bin/release && mkdir -p bin/release
 	@set -e; for arch in $(release_archs); do \
-		name=bin/release/helm-state-metrics-$(version:v%=%)-linux-$$arch; \
-		install -m 755 bin/image/linux-$$arch/helm-state-metrics $$name; \
-		$(call write_image,$$arch,$(IMAGE):$(version:v%=%)) >$$name-image.tar; \
-		bin/cyclonedx-gomod bin -json -std -noserial -notimestamp -version '$(version)' -output $$name.cdx.json $$name; done
-	@cd bin/release && export LC_ALL=C && sha256sum helm-state-metrics-* >SHA256SUMS
+		suffix=-$(version:v%=%)-linux-$$arch; \
+		$(call write_image,$$arch,$(IMAGE):$(version:v%=%)) >bin/release/helm-state-metrics$$suffix-image.tar; \
+		for program in $(programs); do \
+			name=bin/release/$$program$$suffix; \
+			install -m 755 bin/image/linux-$$arch/$$program $$name; \
+			bin/cyclonedx-gomod bin -json -std -noserial -notimestamp -version '$(version)' -output $$name.cdx.json $$name; done; done
+	@cd bin/release && export LC_ALL=C && sha256sum helm-* >SHA256SUMS
 	@cat bin/release/SHA256SUMS
 
 # -trimpath, because the SBOM has the checksum of the program that wrote it.
@@ -110,7 +117,7 @@ bin/cyclonedx-gomod: test/tools/cyclonedx-gomod/go.mod test/tools/cyclonedx-gomo
 
 .PHONY: test
 test: ## Run all tests, including end-to-end tests
-	$(call each,bin/helm-state-metrics $(test_image) $(test_tools))
+	$(call each,$(programs:%=bin/%) $(test_image) $(test_tools))
 	@race=-race; $(GO) build -race runtime/cgo 2>/dev/null || race=; \
 	if [ "$$race" ]; then echo "unit tests, with the race detector"; \
 	else echo "unit tests, without the race detector: it needs a C compiler"; fi; \
@@ -122,7 +129,7 @@ test: ## Run all tests, including end-to-end tests
 
 .PHONY: agree
 agree: ## Compare metrics with records after random operations and outages (OPERATIONS=5000 SEED=1 OUTAGES=5s,20s,60s,180s)
-	$(call each,bin/helm-state-metrics $(test_tools))
+	$(call each,$(programs:%=bin/%) $(test_tools))
 	$(GO) test -count=1 -timeout 60m -v -run '^(TestAgreement|TestOutages)$$' ./test/e2e -operations=$(OPERATIONS) -seed=$(SEED) -outages=$(OUTAGES)
 
 .PHONY: lint
@@ -168,7 +175,7 @@ load: ## Measure scrapes by Prometheus and by many clients at once
 .PHONY: demo
 demo: ## Run a control plane, install releases with Helm 3 and 4, and run both programs (PORT=8080)
 	@$(MAKE) -s bin/demo >/dev/null && bin/demo -port $(PORT) -check
-	$(call each,bin/helm-state-metrics bin/helm-chart-versions bin/cluster bin/helm3 bin/helm4)
+	$(call each,$(programs:%=bin/%) bin/cluster bin/helm3 bin/helm4)
 	@bin/demo -port $(PORT)
 
 ##### Programs for tests. The go.mod files have their versions.
@@ -176,7 +183,7 @@ demo: ## Run a control plane, install releases with Helm 3 and 4, and run both p
 modules    := . image test/cluster $(patsubst %/go.mod,%,$(wildcard test/tools/*/go.mod))
 # Files for the tests of the image and the release. Built before the tests, because a build for a new architecture takes
 # minutes.
-test_image := $(release_archs:%=bin/image/linux-%/helm-state-metrics) bin/cyclonedx-gomod
+test_image := $(call images,$(release_archs)) bin/cyclonedx-gomod
 test_tools := bin/cluster bin/kubectl bin/crds bin/helm3 bin/helm4 bin/promtool bin/prometheus
 
 .PHONY: cluster

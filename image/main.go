@@ -1,5 +1,5 @@
-// Command image writes a container image to stdout, as an archive for `docker load`. It needs no Docker, and writes the
-// same bytes for the same files and flags.
+// Command image writes a container image of the programs that its arguments name to stdout, as an archive for
+// `docker load`. It needs no Docker, and writes the same bytes for the same files and flags.
 package main
 
 import (
@@ -13,6 +13,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"testing/fstest"
 	"time"
 
@@ -34,11 +35,10 @@ func main() {
 func run() error {
 	tag := flag.String("name", "", "name and tag of the image")
 	arch := flag.String("arch", "", "architecture of the image")
-	version := flag.String("version", "", "version of the exporter")
-	revision := flag.String("revision", "", "commit of the exporter")
+	version := flag.String("version", "", "version of the programs")
+	revision := flag.String("revision", "", "commit of the programs")
 	var created v1.Time
 	flag.TextVar(&created, "created", v1.Time{Time: time.Unix(0, 0)}, "time of the commit, which is that of all files")
-	exporter := flag.String("exporter", "", "path of the binary")
 	flag.Parse()
 
 	ref, err := name.NewTag(*tag)
@@ -46,7 +46,7 @@ func run() error {
 		return fmt.Errorf("-name: %w", err)
 	}
 	created.Time = created.UTC()
-	files, err := layer(*exporter, created.Time)
+	files, err := layer(flag.Args(), created.Time)
 	if err != nil {
 		return fmt.Errorf("layer: %w", err)
 	}
@@ -56,7 +56,7 @@ func run() error {
 	config.Config = v1.Config{
 		User:         "65532:65532",
 		Entrypoint:   []string{"/helm-state-metrics"},
-		ExposedPorts: map[string]struct{}{"8080/tcp": {}, "8081/tcp": {}},
+		ExposedPorts: map[string]struct{}{"8080/tcp": {}, "8081/tcp": {}, "8083/tcp": {}, "8084/tcp": {}},
 		Labels: map[string]string{
 			label + "title":       "helm-state-metrics",
 			label + "description": "Prometheus metrics about the state of Helm releases",
@@ -77,9 +77,8 @@ func run() error {
 	return tarball.Write(ref, image, os.Stdout)
 }
 
-// layer returns the files of the image: the exporter and the authorities that Mozilla trusts, whoever builds it.
-func layer(exporter string, date time.Time) (v1.Layer, error) {
-	binary, err := os.ReadFile(exporter)
+// layer returns the files of the image: the programs and the authorities that Mozilla trusts, whoever builds it.
+func layer(programs []string, date time.Time) (v1.Layer, error) {
 	var roots []byte
 	for root := range bundle.Roots() {
 		// A constraint trusts only old certificates, which a PEM file cannot say.
@@ -88,14 +87,20 @@ func layer(exporter string, date time.Time) (v1.Layer, error) {
 		}
 	}
 	dir := &fstest.MapFile{Mode: fs.ModeDir | 0o755, ModTime: date}
-	var archive bytes.Buffer
-	writer := tar.NewWriter(&archive)
-	err = errors.Join(err, writer.AddFS(fstest.MapFS{
+	files := fstest.MapFS{
 		"etc": dir, "etc/ssl": dir, "etc/ssl/certs": dir,
 		"etc/ssl/certs/ca-certificates.crt": {Data: roots, Mode: 0o644, ModTime: date},
-		"helm-state-metrics":                {Data: binary, Mode: 0o755, ModTime: date},
-	}), writer.Close())
-	if err != nil {
+	}
+	for _, program := range programs {
+		binary, err := os.ReadFile(program)
+		if err != nil {
+			return nil, err
+		}
+		files[filepath.Base(program)] = &fstest.MapFile{Data: binary, Mode: 0o755, ModTime: date}
+	}
+	var archive bytes.Buffer
+	writer := tar.NewWriter(&archive)
+	if err := errors.Join(writer.AddFS(files), writer.Close()); err != nil {
 		return nil, err
 	}
 	open := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(archive.Bytes())), nil }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/alecthomas/kingpin/v2"
@@ -103,18 +102,10 @@ func (c *config) complete() error {
 	if c.health == "" {
 		return errors.New("--health.listen-address is empty: the probes need an address")
 	}
-	if c.dockerConfig == "" {
-		dir := os.Getenv("DOCKER_CONFIG")
-		if home, err := os.UserHomeDir(); dir == "" && err == nil {
-			dir = filepath.Join(home, ".docker")
+	if c.dockerConfig != "" {
+		if _, err := os.Stat(c.dockerConfig); err != nil {
+			return fmt.Errorf("--registry.config: %w", err)
 		}
-		if file := filepath.Join(dir, "config.json"); dir != "" {
-			if _, err := os.Stat(file); err == nil {
-				c.dockerConfig = file
-			}
-		}
-	} else if _, err := os.Stat(c.dockerConfig); err != nil {
-		return fmt.Errorf("--registry.config: %w", err)
 	}
 	return nil
 }

@@ -3,14 +3,14 @@ package chartrepo
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
-	"net"
+	"io"
 	"net/url"
 	"path"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -22,6 +22,7 @@ import (
 const (
 	maxName       = 250 // bytes, of repositories and charts
 	maxError      = 512 // bytes
+	minSecret     = 4   // bytes; a shorter one could be a part of any word
 	maxValidator  = 512 // bytes of an ETag or Last-Modified
 	maxRetryAfter = 24 * time.Hour
 )
@@ -77,6 +78,9 @@ func (c Config) Check() error {
 		if u.User != nil || u.RawQuery != "" || u.ForceQuery {
 			return errors.New("url: write oci://HOST/PATH, without user and query; set username and password")
 		}
+		if (c.Username == "") != (c.Password == "" && c.PasswordFile == "") {
+			return errors.New("username and password, or passwordFile: a registry needs both, or none")
+		}
 		ref := ociReference(u, "chart")
 		if err := errors.Join(ref.ValidateRegistry(), ref.ValidateRepository()); err != nil {
 			return fmt.Errorf("url: %q: write oci://HOST/PATH; a path has lower case letters, digits and . _ - / between them", c.URL)
@@ -93,7 +97,7 @@ func (c Config) Check() error {
 
 // ociReference is where the tags of a chart are.
 func ociReference(u *url.URL, chart string) registry.Reference {
-	return registry.Reference{Registry: u.Host, Repository: strings.TrimPrefix(path.Join(u.Path, chart), "/")}
+	return registry.Reference{Registry: u.Host, Repository: strings.TrimPrefix(strings.Trim(u.Path, "/")+"/"+chart, "/")}
 }
 
 // Answer is what a repository said when it was last asked. It is immutable.
@@ -189,22 +193,27 @@ func (r *Repository) Ask(ctx context.Context, chart, running string, last *Answe
 	defer cancel()
 	u, err := url.Parse(r.config.URL)
 	if err != nil {
-		return r.failed(fail(Invalid, "the URL is not a URL"), r.config.Password)
+		return r.failed(fail(Failed, "url: not a URL"))
 	}
-	secrets, password, err := r.password(u)
+	user, err := r.user(u)
 	if err != nil {
-		return r.failed(err, secrets...)
+		return r.failed(err)
 	}
+	u.User = nil
 	var reply Reply
 	switch u.Scheme {
 	case "oci":
-		reply, err = r.askRegistry(ctx, u, password, chart, running)
+		reply, err = r.askRegistry(ctx, u, user, chart, running)
 	case "file":
 		reply, err = r.readFile(ctx, filepath.FromSlash(u.Path), last)
 	default:
-		reply, err = r.askServer(ctx, u, password, last)
+		reply, err = r.askServer(ctx, u, user, last)
 	}
 	if err != nil {
+		secrets := []string{user.password, base64.StdEncoding.EncodeToString([]byte(user.name + ":" + user.password))}
+		for _, values := range u.Query() {
+			secrets = append(secrets, values...)
+		}
 		failed := r.failed(err, secrets...)
 		failed.RetryAfter = reply.RetryAfter
 		return failed
@@ -227,14 +236,15 @@ func fail(result Result, format string, args ...any) error {
 func (r *Repository) failed(err error, secrets ...string) Reply {
 	result, text := Failed, ""
 	var f *failure
-	var n net.Error
 	switch {
 	case errors.As(err, &f):
 		result, text = f.result, f.text
 	case errors.Is(err, context.Canceled):
 		text = "canceled"
-	case errors.As(err, &n) && n.Timeout():
-		text = "timeout: " + cause(err).Error()
+	case errors.Is(err, context.DeadlineExceeded):
+		text = fmt.Sprintf("no complete answer within %s", r.options.Timeout)
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		text = "the response is cut off"
 	default:
 		text = cause(err).Error()
 	}
@@ -250,14 +260,14 @@ func cause(err error) error {
 }
 
 var (
-	userinfoInText = regexp.MustCompile(`://[^\s/"'@]*@`)
+	userinfoInText = regexp.MustCompile(`://[^\s"'<>]*@`)
 	queryInText    = regexp.MustCompile(`\?[^\s"']*`)
 )
 
 // scrub removes credentials from a text: what is known to be secret, and of URLs the user and the query.
 func scrub(text string, secrets []string) string {
 	for _, secret := range secrets {
-		if secret != "" {
+		if len(secret) >= minSecret {
 			text = strings.ReplaceAll(text, secret, "…")
 		}
 	}
@@ -289,12 +299,3 @@ func printable(text string) bool {
 
 // validName tells whether a chart can have the name.
 func validName(name string) bool { return name != "" && len(name) <= maxName && printable(name) }
-
-// secretsOf returns what an error's text must not hold.
-func secretsOf(u *url.URL, password string) []string {
-	secrets := []string{password}
-	if p, set := u.User.Password(); set {
-		secrets = append(secrets, p, u.User.String())
-	}
-	return slices.DeleteFunc(secrets, func(s string) bool { return s == "" })
-}

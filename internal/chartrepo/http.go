@@ -23,17 +23,24 @@ const (
 	maxSecretFile  = 64 << 10
 )
 
-// password returns the password, and with it what must not be in an error's text.
-func (r *Repository) password(u *url.URL) (secrets []string, password string, err error) {
-	password = r.config.Password
-	if file := r.config.PasswordFile; file != "" {
-		text, err := readSmall(file)
-		if err != nil {
-			return secretsOf(u, ""), "", fail(Failed, "passwordFile: %v", err)
-		}
-		password = strings.TrimSuffix(strings.TrimSuffix(string(text), "\n"), "\r")
+// user is who asks. The zero value is nobody's.
+type user struct{ name, password string }
+
+// user reads the credentials of the configuration.
+func (r *Repository) user(u *url.URL) (user, error) {
+	if u.User != nil {
+		password, _ := u.User.Password()
+		return user{u.User.Username(), password}, nil
 	}
-	return secretsOf(u, password), password, nil
+	who := user{r.config.Username, r.config.Password}
+	if r.config.PasswordFile != "" {
+		text, err := readSmall(r.config.PasswordFile)
+		if err != nil {
+			return user{}, fail(Failed, "passwordFile: %v", err)
+		}
+		who.password = strings.TrimSuffix(strings.TrimSuffix(string(text), "\n"), "\r")
+	}
+	return who, nil
 }
 
 func readSmall(file string) ([]byte, error) {
@@ -100,7 +107,7 @@ func checkRedirect(req *http.Request, via []*http.Request) error {
 }
 
 // askServer asks for the index.yaml of an HTTP server.
-func (r *Repository) askServer(ctx context.Context, u *url.URL, password string, last *Answer) (Reply, error) {
+func (r *Repository) askServer(ctx context.Context, u *url.URL, who user, last *Answer) (Reply, error) {
 	client, err := r.client()
 	if err != nil {
 		return Reply{}, err
@@ -113,8 +120,8 @@ func (r *Repository) askServer(ctx context.Context, u *url.URL, password string,
 	if r.options.UserAgent != "" {
 		req.Header.Set("User-Agent", r.options.UserAgent)
 	}
-	if r.config.Username != "" || password != "" {
-		req.SetBasicAuth(r.config.Username, password)
+	if who != (user{}) {
+		req.SetBasicAuth(who.name, who.password)
 	}
 	if last != nil && last.ETag != "" {
 		req.Header.Set("If-None-Match", last.ETag)

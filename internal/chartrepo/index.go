@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"strings"
 
 	"github.com/Masterminds/semver/v3"
@@ -36,10 +37,13 @@ func readIndex(ctx context.Context, r io.Reader, endKnown bool, l limits) (map[s
 	}
 	var u *unsure
 	if errors.As(err, &u) {
-		if _, err := io.Copy(io.Discard, b); err != nil {
+		for err = nil; err == nil && source.max > 0; {
+			_, err = io.CopyN(io.Discard, b, 64<<10)
+		}
+		if err != nil && err != io.EOF {
 			return nil, err
 		}
-		if source.kept == nil && source.max == 0 {
+		if source.max == 0 {
 			return nil, fail(Invalid, "index.yaml: %s; an index of more than %d bytes must be laid out as helm repo index does it", u.text, l.whole)
 		}
 		k = newKeeper(l)
@@ -48,18 +52,7 @@ func readIndex(ctx context.Context, r io.Reader, endKnown bool, l limits) (map[s
 	if err != nil {
 		return nil, err
 	}
-	if k.apiVersion == "" {
-		return nil, fail(Invalid, "index.yaml: no apiVersion; Helm refuses such an index")
-	}
-	if !endKnown && !k.closed {
-		return nil, fail(Failed, "index.yaml: the response ends where the connection does, so it may be cut off; the server should send a Content-Length")
-	}
-	for name, versions := range k.charts {
-		if len(versions) == 0 {
-			delete(k.charts, name)
-		}
-	}
-	return k.charts, nil
+	return k.answer(endKnown)
 }
 
 // source is the text of an index. It fails behind its limit, and when the context ends, which a file would not.
@@ -125,6 +118,18 @@ func (k *keeper) version(chart, name, version string) error {
 	}
 	k.charts[chart] = append(k.charts[chart], strings.Clone(version))
 	return k.keep(version)
+}
+
+// answer returns the versions of the charts that have one, if the index is one and complete.
+func (k *keeper) answer(endKnown bool) (map[string][]string, error) {
+	if k.apiVersion == "" {
+		return nil, fail(Invalid, "index.yaml: no apiVersion; Helm refuses such an index")
+	}
+	if !endKnown && !k.closed {
+		return nil, fail(Failed, "index.yaml: the response ends where the connection does, so it may be cut off; the server should send a Content-Length")
+	}
+	maps.DeleteFunc(k.charts, func(_ string, versions []string) bool { return len(versions) == 0 })
+	return k.charts, nil
 }
 
 func (k *keeper) count() error {

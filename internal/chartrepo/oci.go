@@ -23,10 +23,10 @@ import (
 )
 
 // askRegistry asks an OCI registry for the tags of a chart.
-func (r *Repository) askRegistry(ctx context.Context, u *url.URL, password, chart, running string) (Reply, error) {
+func (r *Repository) askRegistry(ctx context.Context, u *url.URL, who user, chart, running string) (Reply, error) {
 	answer := &Answer{At: r.now(), Charts: map[string][]string{}}
 	ref := ociReference(u, chart)
-	if strings.ContainsAny(chart, "/:@") || ref.ValidateRepository() != nil {
+	if strings.Contains(chart, "/") || !validName(chart) || ref.ValidateRepository() != nil {
 		return Reply{Answer: answer, Result: NotFound}, nil
 	}
 	client, err := r.client()
@@ -36,7 +36,7 @@ func (r *Repository) askRegistry(ctx context.Context, u *url.URL, password, char
 	defer client.CloseIdleConnections()
 	bounded := &boundedTransport{next: client.Transport, max: r.limits.page, now: r.now}
 	client.Transport = bounded
-	credential, err := r.credential(ref.Host(), password)
+	credential, err := r.credential(ref.Host(), who)
 	if err != nil {
 		return Reply{}, err
 	}
@@ -115,12 +115,15 @@ func pulls(ctx context.Context, repository *remote.Repository, version string) b
 	return resp.StatusCode == http.StatusOK
 }
 
-// statusOf returns the status that an error of oras stands for, 0 if it is none.
+// statusOf returns the status that an error of oras stands for, 0 if it is none. That a token service has no such
+// page tells nothing about the chart.
 func statusOf(err error) int {
 	var response *errcode.ErrorResponse
 	switch {
 	case errors.As(err, &response):
-		return response.StatusCode
+		if strings.HasSuffix(response.URL.Path, "/tags/list") || response.StatusCode != http.StatusNotFound {
+			return response.StatusCode
+		}
 	case errors.Is(err, auth.ErrBasicCredentialNotFound):
 		return http.StatusUnauthorized
 	}
@@ -144,9 +147,9 @@ func ociFailure(err error, status int, ref registry.Reference) error {
 
 // credential returns the credentials of the configuration, or Docker's. No other host gets them, but for the
 // token service that the registry names.
-func (r *Repository) credential(host, password string) (auth.CredentialFunc, error) {
-	if r.config.Username != "" || password != "" {
-		return auth.StaticCredential(host, auth.Credential{Username: r.config.Username, Password: password}), nil
+func (r *Repository) credential(host string, who user) (auth.CredentialFunc, error) {
+	if who != (user{}) {
+		return auth.StaticCredential(host, auth.Credential{Username: who.name, Password: who.password}), nil
 	}
 	store, err := r.store()
 	if err != nil {

@@ -215,9 +215,7 @@ func parse(versions []string) []*semver.Version {
 
 // quoted writes a name for YAML.
 func quoted(name string) string {
-	if strings.ContainsFunc(name, func(r rune) bool {
-		return !strings.ContainsRune("-._", r) && !('a' <= r && r <= 'z') && !('0' <= r && r <= '9')
-	}) {
+	if strings.Trim(name, "-._abcdefghijklmnopqrstuvwxyz0123456789") != "" {
 		return fmt.Sprintf("%q", name)
 	}
 	return name

@@ -85,11 +85,12 @@ func ParseConfig(text []byte) (*Config, error) {
 }
 
 // kinds are what the YAML library says of a value of the wrong kind. It may quote the value, which may be a password.
-var kinds = regexp.MustCompile("cannot (unmarshal|decode) !!.*? (into|as a) \\S+")
+var kinds = regexp.MustCompile(`cannot (unmarshal|decode) !!.*? (into|as a) \S+`)
 
 // plain turns an error of the YAML library into one line that says nothing about Go.
 func plain(err error) error {
 	text := strings.ReplaceAll(strings.TrimPrefix(err.Error(), "yaml: "), "unmarshal errors:\n", "")
+	text = strings.ReplaceAll(text, "\n", ";")
 	text = regexp.MustCompile(`field (.*) not found in type \S+`).ReplaceAllString(text, `unknown key "$1"`)
 	text = kinds.ReplaceAllString(text, "the value is of another kind than the key takes")
 	return errors.New(strings.Join(strings.Fields(text), " "))

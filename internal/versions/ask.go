@@ -133,24 +133,31 @@ func (a *asking) want(questions map[outdated.Question]string, interval time.Dura
 	}
 }
 
-// start asks the questions that are due, and returns when the next one is.
+// start asks the questions that are due, those first that have waited longest, and returns when the next one is due.
 func (a *asking) start(ask func(*question)) time.Duration {
 	now := time.Now()
 	next := time.Hour
+	var due []*question
 	for of, q := range a.questions {
 		at := q.due
 		if q.repository.pause.After(at) {
 			at = q.repository.pause
 		}
-		_, isWanted := a.wanted[of]
+		_, wanted := a.wanted[of]
 		switch {
 		case q.busy:
 		case at.After(now):
 			next = min(next, at.Sub(now))
-		case !isWanted: // the chart does not run any more
+		case !wanted: // the chart does not run any more
 			delete(a.questions, of)
 			a.dirty = true
-		case a.busy < maxAsked && q.repository.busy < maxAskedOfOne: // otherwise when a reply comes
+		default:
+			due = append(due, q)
+		}
+	}
+	slices.SortFunc(due, func(x, y *question) int { return x.due.Compare(y.due) })
+	for _, q := range due {
+		if a.busy < maxAsked && q.repository.busy < maxAskedOfOne { // otherwise when a reply comes
 			q.busy = true
 			a.busy++
 			q.repository.busy++

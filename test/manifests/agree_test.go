@@ -44,6 +44,16 @@ var variants = map[string]struct {
 	"a ServiceMonitor with a token":      {"default", []string{"service-monitor", "auth"}, []string{"auth.enabled=true", "serviceMonitor.enabled=true"}},
 	"a PodMonitor with a token":          {"default", []string{"pod-monitor", "auth"}, []string{"auth.enabled=true", "podMonitor.enabled=true", token}},
 	"tenants who may view":               {"default", []string{"tenant-view"}, []string{"auth.tenantView=true"}},
+	"chart versions":                     {"default", []string{"chart-versions"}, []string{versions}},
+	"chart versions with a PodMonitor": {
+		"default", []string{"pod-monitor", "chart-versions", "chart-versions/pod-monitor"}, []string{versions, "podMonitor.enabled=true"},
+	},
+	"chart versions with everything that concerns them": {
+		"default",
+		[]string{"service-monitor", "network-policy", "tls", "auth", "chart-versions", "chart-versions/service-monitor",
+			"chart-versions/network-policy", "chart-versions/tls", "chart-versions/auth"},
+		[]string{versions, "serviceMonitor.enabled=true", policy, "tls.enabled=true,auth.enabled=true"},
+	},
 	"everything": {
 		"base",
 		[]string{"namespaced", "two-replicas", "service-monitor", "rules", "dashboard", "network-policy", "tls", "auth", "tenant-view", "payload-never", "configmaps"},
@@ -62,8 +72,9 @@ const (
 	teams = "namespaces={team-a,team-b}"
 	both  = "storage={secrets,configmaps}"
 
-	policy = "networkPolicy.enabled=true,networkPolicy.namespaces={monitoring}"
-	token  = "podMonitor.authorization.credentials.name=" + name + "-scraper,podMonitor.authorization.credentials.key=token"
+	versions = "chartVersions.enabled=true"
+	policy   = "networkPolicy.enabled=true,networkPolicy.namespaces={monitoring}"
+	token    = "podMonitor.authorization.credentials.name=" + name + "-scraper,podMonitor.authorization.credentials.key=token"
 )
 
 func TestKustomizeAndChartAgree(t *testing.T) {
@@ -89,18 +100,38 @@ func sets(values []string) []string {
 	return args
 }
 
-// TestMoreShards patches the component as manifests/README.md says.
-func TestMoreShards(t *testing.T) {
-	readme := string(expect.Value(os.ReadFile(filepath.Join(shipped.Manifests(), "README.md")))(t))
-	_, patches, found := strings.Cut(readme, "```yaml\npatches:\n")
-	patches, _, closed := strings.Cut(patches, "```")
-	if !found || !closed {
-		t.Fatal("there is no patch")
+// TestPatches patches components as manifests/README.md says.
+func TestPatches(t *testing.T) {
+	values := filepath.Join(t.TempDir(), "values.yaml")
+	expect.NoError(t, os.WriteFile(values, []byte(`
+chartVersions:
+  enabled: true
+  config:
+    repositories: [{name: stable, url: https://charts.example.com}]
+    rules: [{chart: legacy-*, ignore: true}]
+`), 0o600))
+	for heading, tc := range map[string]struct {
+		components []string
+		values     string
+	}{
+		"## Shards":                     {[]string{"shards"}, "--set=shards=4"},
+		"## Chart versions":             {[]string{"chart-versions"}, "--values=" + values},
+		"### Chart versions and shards": {[]string{"shards", "chart-versions"}, "--set=shards=2,chartVersions.enabled=true"},
+	} {
+		t.Run(heading, func(t *testing.T) {
+			readme := string(expect.Value(os.ReadFile(filepath.Join(shipped.Manifests(), "README.md")))(t))
+			_, section, _ := strings.Cut(readme, "\n"+heading+"\n")
+			_, patches, found := strings.Cut(section, "```yaml\npatches:\n")
+			patches, _, closed := strings.Cut(patches, "```")
+			if !found || !closed {
+				t.Fatal("there is no patch")
+			}
+			text := shipped.Kustomization("default", tc.components...) + "patches:\n" + patches
+			built := expect.Value(run("kubectl", "kustomize", shipped.WriteKustomizations(t, map[string]string{".": text})))(t)
+			rendered := expect.Value(template("helm4", tc.values, "--kube-version=1.28.0"))(t)
+			expect.Equal(t, "kustomize differs", normalized(parse(t, rendered)), normalized(parse(t, built)))
+		})
 	}
-	text := shipped.Kustomization("default", "shards") + "patches:\n" + patches
-	built := expect.Value(run("kubectl", "kustomize", shipped.WriteKustomizations(t, map[string]string{".": text})))(t)
-	rendered := expect.Value(template("helm4", "--set=shards=4", "--kube-version=1.28.0"))(t)
-	expect.Equal(t, "kustomize differs", normalized(parse(t, rendered)), normalized(parse(t, built)))
 }
 
 // normalized removes the differences that are intended.
@@ -150,6 +181,9 @@ func TestComponentsInTheWrongOrder(t *testing.T) {
 		"namespaces before shards":             {"base", []string{"namespaced", "shards"}, changed},
 		"TLS before shards":                    {"default", []string{"tls", "shards"}, changed},
 		"two replicas before shards":           {"default", []string{"two-replicas", "shards"}, "PodDisruptionBudget"},
+		"chart versions' CA before them":       {"default", []string{"tls", "chart-versions/tls", "chart-versions"}, "no resource matches"},
+		"chart versions' token before them":    {"default", []string{"auth", "chart-versions/auth", "chart-versions"}, "no resource matches"},
+		"chart versions without a policy":      {"default", []string{"chart-versions", "chart-versions/network-policy"}, "no resource matches"},
 		"two replicas of shards":               {"default", []string{"shards", "two-replicas"}, "PodDisruptionBudget"},
 	} {
 		t.Run(name, func(t *testing.T) {

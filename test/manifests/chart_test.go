@@ -92,6 +92,12 @@ func TestBadValues(t *testing.T) {
 		"prometheusRule.runbookURL=runbook.md":                                                  "runbookURL",
 		"prometheusRule.enabled=true,prometheusRule.disabled={helm_state_metrics:failed}":       "only alerts can be disabled",
 		"dashboard.namespace=Grafana":                                                           "namespace",
+		"chartVersions.exporterURLs={exporter:8080}":                                            "exporterURLs",
+		"chartVersions.config.repositories=stable":                                              "repositories",
+		"chartVersions.interval=daily":                                                          "interval",
+		versions + ",service.enabled=false":                                                     "service.enabled",
+		versions + ",payload=never":                                                             "payload=lazy",
+		versions + ",tls.enabled=true,tls.webConfig.basic_auth_users.scraper=hash":              "neither a password",
 	} {
 		t.Run(value, func(t *testing.T) {
 			inBoth(t, func(t *testing.T, helm string) {
@@ -235,6 +241,109 @@ func TestPorts(t *testing.T) {
 		policy := only[networkingv1.NetworkPolicy](t, text, "NetworkPolicy")
 		expect.Equal(t, "the port that is open differs", intstr.FromInt32(9100), *policy.Spec.Ingress[0].Ports[0].Port)
 		expect.Equal(t, "the Service differs", intstr.FromString("http"), only[corev1.Service](t, text, "Service").Spec.Ports[0].TargetPort)
+	})
+}
+
+// TestChartVersions expects the flags and files of helm-chart-versions.
+func TestChartVersions(t *testing.T) {
+	const config, state = "--config=/etc/helm-chart-versions/repositories.yaml", "--state.file=/var/lib/helm-chart-versions/state"
+	for values, want := range map[string][]string{
+		"": {"--exporter.url=http://" + name + ":8080/metrics"},
+		"service.port=80,ports.http=9100,chartVersions.interval=1h,chartVersions.extraArgs={--log.level=debug}": {
+			"--exporter.url=http://" + name + ":80/metrics", "--interval=1h", "--log.level=debug",
+		},
+		"shards=2,ports.http=9100": {
+			"--exporter.url=http://" + name + "-0." + name + "-shards:9100/metrics", "--exporter.url=http://" + name + "-1." + name + "-shards:9100/metrics",
+		},
+		"shards=2,tls.enabled=true": {
+			"--exporter.url=https://" + name + "-0." + name + "-shards." + name + ".svc:8080/metrics",
+			"--exporter.url=https://" + name + "-1." + name + "-shards." + name + ".svc:8080/metrics",
+			"--exporter.ca-file=/etc/helm-chart-versions/exporter/ca.crt",
+		},
+		"tls.enabled=true,auth.enabled=true,chartVersions.registrySecretName=registry": {
+			"--exporter.url=https://" + name + "." + name + ".svc:8080/metrics", "--exporter.ca-file=/etc/helm-chart-versions/exporter/ca.crt",
+			"--exporter.bearer-token-file=/etc/helm-chart-versions/exporter/token", "--registry.config=/etc/helm-chart-versions/registry/config.json",
+		},
+		// Another exporter would get the token, too.
+		"tls.enabled=true,auth.enabled=true,service.enabled=false,payload=never,chartVersions.exporterURLs={https://a/metrics,cluster=b\\,https://b/metrics}": {
+			"--exporter.url=https://a/metrics", "--exporter.url=cluster=b,https://b/metrics",
+		},
+	} {
+		inBoth(t, func(t *testing.T, helm string) {
+			pod := chartVersions(t, expect.Value(template(helm, "--kube-version=1.28.0", "--set="+versions+","+values))(t)).Spec.Template.Spec
+			container := pod.Containers[0]
+			expect.Equal(t, values+": the flags differ", append([]string{config, state}, want...), container.Args)
+			expect.Equal(t, "the program differs", []string{"/helm-chart-versions"}, container.Command)
+			for _, flag := range container.Args[2:] {
+				if file, ok := strings.CutPrefix(flag[strings.Index(flag, "=")+1:], container.VolumeMounts[0].MountPath+"/"); ok && !provides(pod.Volumes[0], file) {
+					t.Errorf("%s: the volume has no %s", values, file)
+				}
+			}
+		})
+	}
+}
+
+// provides says whether a projected volume has a file.
+func provides(volume corev1.Volume, file string) bool {
+	return slices.ContainsFunc(volume.Projected.Sources, func(source corev1.VolumeProjection) bool {
+		if source.ServiceAccountToken != nil {
+			return source.ServiceAccountToken.Path == file
+		}
+		return slices.ContainsFunc(source.Secret.Items, func(item corev1.KeyToPath) bool { return item.Path == file })
+	})
+}
+
+// chartVersions returns the Deployment of helm-chart-versions.
+func chartVersions(t *testing.T, text string) appsv1.Deployment {
+	t.Helper()
+	objects := parse(t, text)
+	at := slices.IndexFunc(objects, func(o unstructured.Unstructured) bool { return key(o) == "Deployment "+name+"/"+name+"-chart-versions" })
+	if at < 0 {
+		t.Fatal("there is no Deployment of helm-chart-versions")
+	}
+	return into[appsv1.Deployment](t, objects[at])
+}
+
+// TestChartVersionsAreOfOneKind expects that nothing selects the pods of the exporter and those of helm-chart-versions.
+func TestChartVersionsAreOfOneKind(t *testing.T) {
+	text := expect.Value(template("helm4", "--set=serviceMonitor.enabled=true,podMonitor.enabled=true,replicas=2,"+policy+","+versions))(t)
+	companion := chartVersions(t, text).Spec.Template.Labels
+	exporter := map[string]string{"app.kubernetes.io/name": name, "app.kubernetes.io/instance": name}
+	for _, o := range parse(t, text) {
+		for _, field := range []string{"selector", "podSelector"} {
+			value, found, _ := unstructured.NestedMap(o.Object, "spec", field)
+			if !found {
+				continue
+			}
+			if matches, ok := value["matchLabels"].(map[string]any); ok {
+				value = matches
+			}
+			selector := make(labels.Set)
+			for label, wanted := range value {
+				selector[label], _ = wanted.(string)
+			}
+			if o.GetKind() == "NetworkPolicy" && o.GetName() == name {
+				selector["app.kubernetes.io/name"] = name // from its matchExpressions
+			}
+			ours, theirs := selector.AsSelector().Matches(labels.Set(companion)), selector.AsSelector().Matches(labels.Set(exporter))
+			if want := strings.HasSuffix(o.GetName(), "-chart-versions"); ours != want || theirs == want {
+				t.Errorf("%s selects helm-chart-versions: %t, and the exporter: %t", key(o), ours, theirs)
+			}
+		}
+	}
+}
+
+// TestStateOfChartVersions keeps the state on a volume of the user, and the configuration in a Secret of the user.
+func TestStateOfChartVersions(t *testing.T) {
+	inBoth(t, func(t *testing.T, helm string) {
+		text := expect.Value(template(helm, "--set="+versions+",chartVersions.configSecretName=mine,chartVersions.stateVolume.persistentVolumeClaim.claimName=state"))(t)
+		pod := chartVersions(t, text).Spec.Template.Spec
+		expect.Equal(t, "the Secret differs", "mine", pod.Volumes[0].Projected.Sources[0].Secret.Name)
+		want := corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "state"}}
+		expect.Equal(t, "the volume differs", want, pod.Volumes[1].VolumeSource)
+		if strings.Contains(text, "kind: Secret\n") {
+			t.Error("there is another Secret")
+		}
 	})
 }
 
@@ -411,8 +520,9 @@ func TestNotes(t *testing.T) {
 	const (
 		pages, shards, password, certificate = "port-forward deployment/" + name + " 8082", "pod/" + name + "-0 8082", "the password of scraper", "a client certificate"
 		secret, token, warning, egress       = "web.yml in the Secret passwords", "bearer token", "unencrypted", "does not limit where"
+		behind, nothing, open                = "port-forward deployment/" + name + "-chart-versions 8083", "No repository is configured", "WARNING: port 8083"
 	)
-	all := []string{pages, shards, password, certificate, secret, token, warning, egress}
+	all := []string{pages, shards, password, certificate, secret, token, warning, egress, behind, nothing, open}
 	const tls = "tls.enabled=true,"
 	for values, want := range map[string][]string{
 		"":                 {pages},
@@ -425,6 +535,8 @@ func TestNotes(t *testing.T) {
 		"auth.enabled=true":                                                                 {pages, token, warning},
 		policy:                                                                              {pages, egress},
 		policy + ",networkPolicy.apiServer.cidrs={192.0.2.7/32}":                            {pages},
+		versions: {pages, behind, nothing},
+		tls + versions + ",chartVersions.configSecretName=a": {pages, behind, open},
 	} {
 		t.Run(values, func(t *testing.T) {
 			// Helm 3 needs a cluster for this.

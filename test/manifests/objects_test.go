@@ -21,7 +21,7 @@ import (
 func TestPodIsConfined(t *testing.T) {
 	yes, no := true, false
 	found := map[string]int{}
-	for _, o := range parse(t, expect.Value(build(t, "default", "tls"))(t)) {
+	for _, o := range parse(t, expect.Value(build(t, "default", "tls", "chart-versions"))(t)) {
 		found[o.GetKind()]++
 		switch o.GetKind() {
 		case "ServiceAccount":
@@ -44,28 +44,78 @@ func TestPodIsConfined(t *testing.T) {
 			expect.Equal(t, "the pod is not confined", want, pod)
 		}
 	}
-	if found["ServiceAccount"] != 1 || found["Deployment"] != 1 {
+	if found["ServiceAccount"] != 1 || found["Deployment"] != 2 {
 		t.Errorf("the objects are %v", found)
+	}
+}
+
+// TestRightsOfChartVersions expects that helm-chart-versions has no token, except where the exporter asks for one: then
+// that of an account that may do nothing else than scrape it.
+func TestRightsOfChartVersions(t *testing.T) {
+	scrapes := []rbacv1.PolicyRule{{NonResourceURLs: []string{"/metrics"}, Verbs: []string{"get"}}}
+	const account = name + "-chart-versions"
+	for values, want := range map[string]struct {
+		account, audience string
+		token             bool
+		rules             []rbacv1.PolicyRule
+	}{
+		"":                  {},
+		"tls.enabled=true":  {},
+		"auth.enabled=true": {account: account, token: true, rules: scrapes},
+		"auth.enabled=true,auth.audiences={helm-state-metrics}":                               {account: account, audience: name, token: true, rules: scrapes},
+		"auth.enabled=true,rbac.create=false":                                                 {account: account, token: true},
+		"auth.enabled=true,chartVersions.exporterURLs={https://exporter.example.com/metrics}": {},
+	} {
+		inBoth(t, func(t *testing.T, helm string) {
+			got := want
+			got.account, got.audience, got.token, got.rules = "", "", false, nil
+			objects := parse(t, expect.Value(template(helm, "--set="+versions+","+values))(t))
+			roles := make(map[string][]rbacv1.PolicyRule)
+			for _, o := range objects {
+				switch {
+				case o.GetKind() == "ClusterRole":
+					roles[o.GetName()] = into[rbacv1.ClusterRole](t, o).Rules
+				case o.GetKind() == "ClusterRoleBinding" && o.GetName() == account:
+					binding := into[rbacv1.ClusterRoleBinding](t, o)
+					expect.Equal(t, "it binds others", []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Name: account, Namespace: name}}, binding.Subjects)
+					got.rules = roles[binding.RoleRef.Name]
+				case o.GetKind() == "Deployment" && o.GetName() == account:
+					pod := into[appsv1.Deployment](t, o).Spec.Template.Spec
+					expect.Equal(t, "the kubelet mounts a token", new(bool), pod.AutomountServiceAccountToken)
+					got.account = pod.ServiceAccountName
+					for _, source := range pod.Volumes[0].Projected.Sources {
+						if token := source.ServiceAccountToken; token != nil {
+							got.token, got.audience = true, token.Audience
+						}
+					}
+				}
+			}
+			if got.account != want.account || got.audience != want.audience || got.token != want.token {
+				t.Errorf("%s: the account and its token are %+v, want %+v", values, got, want)
+			}
+			expect.Equal(t, values+": the rights differ", want.rules, got.rules)
+		})
 	}
 }
 
 // TestScrapesKeepNamespaces checks for honorLabels, without which all releases had the namespace of the exporter.
 func TestScrapesKeepNamespaces(t *testing.T) {
-	endpoints := map[string]string{"ServiceMonitor": "endpoints", "PodMonitor": "podMetricsEndpoints"}
-	for _, o := range parse(t, expect.Value(build(t, "default", "service-monitor", "pod-monitor"))(t)) {
+	endpoints, checked := map[string]string{"ServiceMonitor": "endpoints", "PodMonitor": "podMetricsEndpoints"}, 0
+	for _, o := range parse(t, expect.Value(build(t, "default", "service-monitor", "pod-monitor",
+		"chart-versions", "chart-versions/service-monitor", "chart-versions/pod-monitor"))(t)) {
 		list, found, err := unstructured.NestedSlice(o.Object, "spec", endpoints[o.GetKind()])
 		if err != nil || !found {
 			continue
 		}
-		delete(endpoints, o.GetKind())
+		checked++
 		for _, endpoint := range list {
 			if endpoint.(map[string]any)["honorLabels"] != true {
 				t.Errorf("%s does not honor labels: %v", key(o), endpoint)
 			}
 		}
 	}
-	if len(endpoints) > 0 {
-		t.Errorf("there is none of %v", endpoints)
+	if checked != 4 {
+		t.Errorf("there are %d monitors instead of 4", checked)
 	}
 }
 

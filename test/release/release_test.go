@@ -26,7 +26,7 @@ import (
 // compares all files.
 func TestReleaseIsReproducible(t *testing.T) {
 	if testing.Short() {
-		t.Skip("it links four binaries")
+		t.Skip("it links eight binaries")
 	}
 	log := command(t, process.Root(), "git", "rev-parse", "--path-format=absolute", "--git-path", "logs/HEAD")
 	_, _ = os.ReadFile(log) // go test caches the result until there is another commit.
@@ -62,20 +62,24 @@ func TestReleaseIsReproducible(t *testing.T) {
 		}
 	}
 	expect.Equal(t, "the checksums differ", listed.String(), string(files["SHA256SUMS"]))
+	version := strings.TrimPrefix(command(t, first, "git", "describe", "--tags", "--always", "--abbrev=12"), "v")
 	for _, arch := range []string{"amd64", "arm64"} {
-		binary := "helm-state-metrics-" + command(t, first, "git", "describe", "--tags", "--always", "--abbrev=12") + "-linux-" + arch
-		binary = strings.Replace(binary, "-v", "-", 1)
-		if image := contents(t, files[binary+"-image.tar"], arch); !bytes.Equal(image, files[binary]) || len(image) == 0 {
-			t.Errorf("the image for %s contains another binary", arch)
-		}
-		var sbom struct {
-			BomFormat  string
-			Components []struct{ Name string }
-		}
-		expect.NoError(t, json.Unmarshal(files[binary+".cdx.json"], &sbom))
-		for _, name := range []string{"k8s.io/client-go", "std"} {
-			if sbom.BomFormat != "CycloneDX" || !slices.Contains(sbom.Components, struct{ Name string }{name}) {
-				t.Errorf("the SBOM for %s does not name %s", arch, name)
+		suffix := "-" + version + "-linux-" + arch
+		image := contents(t, files["helm-state-metrics"+suffix+"-image.tar"], arch)
+		for program, library := range map[string]string{"helm-state-metrics": "k8s.io/client-go", "helm-chart-versions": "oras.land/oras-go/v2"} {
+			binary := files[program+suffix]
+			if !bytes.Equal(image[program], binary) || len(binary) == 0 {
+				t.Errorf("the image for %s contains another %s", arch, program)
+			}
+			var sbom struct {
+				BomFormat  string
+				Components []struct{ Name string }
+			}
+			expect.NoError(t, json.Unmarshal(files[program+suffix+".cdx.json"], &sbom))
+			for _, name := range []string{library, "std"} {
+				if sbom.BomFormat != "CycloneDX" || !slices.Contains(sbom.Components, struct{ Name string }{name}) {
+					t.Errorf("the SBOM of %s for %s does not name %s", program, arch, name)
+				}
 			}
 		}
 	}
@@ -106,8 +110,8 @@ func released(t *testing.T, clone string) map[string][]byte {
 	return files
 }
 
-// contents reads an archive as `docker load` does, checks all digests, and returns the binary in it.
-func contents(t *testing.T, image []byte, arch string) []byte {
+// contents reads an archive as `docker load` does, checks all digests, and returns the files in it.
+func contents(t *testing.T, image []byte, arch string) map[string][]byte {
 	t.Helper()
 	files := untar(t, image)
 	var manifest []struct {
@@ -129,7 +133,7 @@ func contents(t *testing.T, image []byte, arch string) []byte {
 	expect.NoError(t, json.Unmarshal(config, &described))
 	expect.Equal(t, "the layers differ", []string{digest(plain)}, described.RootFS.DiffIDs)
 	expect.Equal(t, "the architecture differs", arch, described.Architecture)
-	return untar(t, plain)["helm-state-metrics"]
+	return untar(t, plain)
 }
 
 func digest(text []byte) string { return fmt.Sprintf("sha256:%x", sha256.Sum256(text)) }

@@ -48,6 +48,23 @@ func TestUnits(t *testing.T) {
 	}
 }
 
+// TestMigration records the query of docs/migration.md that has the words of helm-exporter.
+func TestMigration(t *testing.T) {
+	guide := string(expect.Value(os.ReadFile(filepath.Join(process.Root(), "docs", "migration.md")))(t))
+	_, rest, found := strings.Cut(guide, "as `helm_chart_outdated`:\n\n```promql\n")
+	query, _, closed := strings.Cut(rest, "```")
+	if !found || !closed {
+		t.Fatal("there is no query")
+	}
+	dir := t.TempDir()
+	file := filepath.Join(dir, "rules.yaml")
+	text := fmt.Sprintf("groups: [{name: migration, rules: [{record: helm_chart_outdated, expr: %q}]}]\n", query)
+	expect.NoError(t, os.WriteFile(file, []byte(text), 0o600))
+	const test = "migration.yaml"
+	expect.NoError(t, os.WriteFile(filepath.Join(dir, test), expect.Value(os.ReadFile(filepath.Join("testdata", test)))(t), 0o600))
+	run(t, "test rules", filepath.Join(dir, test))
+}
+
 // alert is what the tests read of a rule.
 type alert struct {
 	Alert       string

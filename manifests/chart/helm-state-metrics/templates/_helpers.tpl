@@ -15,6 +15,10 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 
 {{- define "helm-state-metrics.labels" -}}
 {{ include "helm-state-metrics.selector" . }}
+{{ include "helm-state-metrics.versionLabels" . }}
+{{- end -}}
+
+{{- define "helm-state-metrics.versionLabels" -}}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
@@ -37,6 +41,21 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{/* The Service of shards has another name, because clusterIP is immutable. */}}
 {{- define "helm-state-metrics.serviceName" -}}
 {{- include "helm-state-metrics.workloadName" . }}{{ if gt (int .Values.shards) 1 }}-shards{{ end }}
+{{- end -}}
+
+{{/* Objects of helm-chart-versions, whose pods must not be selected as the exporter's. */}}
+{{- define "helm-state-metrics.chartVersionsName" -}}
+{{- include "helm-state-metrics.fullname" . | trunc 48 | trimSuffix "-" -}}-chart-versions
+{{- end -}}
+
+{{- define "helm-state-metrics.chartVersionsSelector" -}}
+app.kubernetes.io/name: helm-chart-versions
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "helm-state-metrics.chartVersionsLabels" -}}
+{{ include "helm-state-metrics.chartVersionsSelector" . }}
+{{ include "helm-state-metrics.versionLabels" . }}
 {{- end -}}
 
 {{- define "helm-state-metrics.image" -}}
@@ -64,6 +83,18 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - kind: ServiceAccount
   name: {{ include "helm-state-metrics.serviceAccountName" . | quote }}
   namespace: {{ .Release.Namespace }}
+{{- end -}}
+
+{{/* The peers that a NetworkPolicy lets scrape. */}}
+{{- define "helm-state-metrics.scrapers" -}}
+{{- range .Values.networkPolicy.namespaces }}
+- namespaceSelector:
+    matchLabels:
+      kubernetes.io/metadata.name: {{ . | quote }}
+{{- end }}
+{{- with .Values.networkPolicy.from }}
+{{ toYaml . }}
+{{- end }}
 {{- end -}}
 
 {{/* The groups of files/rules.yaml with overrides merged and disabled alerts removed. */}}

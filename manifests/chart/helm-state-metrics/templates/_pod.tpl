@@ -2,18 +2,7 @@
 {{- define "helm-state-metrics.podSpec" -}}
 {{- $sharded := gt (int .Values.shards) 1 -}}
 serviceAccountName: {{ include "helm-state-metrics.serviceAccountName" . | quote }}
-automountServiceAccountToken: false
-enableServiceLinks: false
-# On SIGTERM the exporter waits up to 10 seconds for scrapes in progress.
-terminationGracePeriodSeconds: 15
-{{- with .Values.podSecurityContext }}
-securityContext:
-  {{- toYaml . | nindent 2 }}
-{{- end }}
-{{- with .Values.imagePullSecrets }}
-imagePullSecrets:
-  {{- toYaml . | nindent 2 }}
-{{- end }}
+{{ include "helm-state-metrics.podSettings" . }}
 containers:
   - name: helm-state-metrics
     image: {{ include "helm-state-metrics.image" . | quote }}
@@ -144,18 +133,6 @@ volumes:
   {{- with .Values.extraVolumes }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
-{{- with .Values.nodeSelector }}
-nodeSelector:
-  {{- toYaml . | nindent 2 }}
-{{- end }}
-{{- with .Values.tolerations }}
-tolerations:
-  {{- toYaml . | nindent 2 }}
-{{- end }}
-{{- with .Values.affinity }}
-affinity:
-  {{- toYaml . | nindent 2 }}
-{{- end }}
 {{- if .Values.topologySpreadConstraints }}
 topologySpreadConstraints:
   {{- toYaml .Values.topologySpreadConstraints | nindent 2 }}
@@ -173,6 +150,34 @@ topologySpreadConstraints:
     matchLabelKeys: [pod-template-hash]
     {{- end }}
   {{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* What all pods have in common. */}}
+{{- define "helm-state-metrics.podSettings" -}}
+automountServiceAccountToken: false
+enableServiceLinks: false
+# On SIGTERM the programs wait up to 10 seconds for scrapes in progress.
+terminationGracePeriodSeconds: 15
+{{- with .Values.podSecurityContext }}
+securityContext:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- with .Values.priorityClassName }}
 priorityClassName: {{ . | quote }}
