@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"os/exec"
@@ -28,72 +29,116 @@ func anchors() string {
 	return text + "entries: {valid: *a9}\n"
 }
 
-// TestChartRepositoryFaults breaks a repository before its first answer, after it, and over a restart.
+// fault is a repository that can be broken, and the result that it has then.
+type fault struct {
+	*charts.Server
+	answer charts.Fault
+	result string
+}
+
+// TestChartRepositoryFaults breaks repositories before their first answer, after it, and over a restart.
 func TestChartRepositoryFaults(t *testing.T) {
 	t.Parallel()
-	namespace := newNamespace(t, "faults")
-	runs(t, namespace, "app", "valid", "1.0.0")
-	e := startExporter(t, shared.admin(), "--namespaces="+namespace)
-	for name, test := range map[string]struct {
-		fault  charts.Fault
-		result string
-	}{
-		"no password":            {charts.Status(http.StatusUnauthorized), "unauthorized"},
-		"no right":               {charts.Status(http.StatusForbidden), "forbidden"},
-		"nothing there":          {charts.Status(http.StatusNotFound), "not_found"},
-		"too many requests":      {charts.Status(http.StatusTooManyRequests, "Retry-After", "1"), "rate_limited"},
-		"an error of the server": {charts.Status(http.StatusInternalServerError), "error"},
-		"half an answer":         {charts.Half, "error"},
-		"a broken index":         {charts.Text("apiVersion: v1\nentries: {valid: [{name"), "invalid"},
-		"a page for people":      {charts.Text("<!doctype html><title>Sign in</title>"), "invalid"},
-		"an index without end":   {charts.Spaces("apiVersion: v1\nentries: {}\n", 300<<20), "too_large"},
-		"a bomb of anchors":      {charts.Text(anchors()), "invalid"},
-		"a circle of redirects":  {charts.Redirect(""), "error"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			repository, _ := newRepository(t, "valid 1.1.0")
-			config, state := repositories("own", repository.URL), "--state.file="+filepath.Join(t.TempDir(), "state")
-			kept := compared(namespace, "app valid 1.0.0 1.1.0 minor own")
-			const last = `helm_chart_repository_last_success_timestamp_seconds{repository="own"}`
-
-			repository.Break(test.fault)
-			c := startCompanion(t, config, e, append(impatient, state)...)
-			eventually(t, 2*patience, c.shows(compared(namespace, "app valid repository_failed"), namespace))
-			expect.NoError(t, c.counted(results("own", test.result))())
-			expect.NoError(t, c.says("level=WARN", "repository=own", "result="+test.result)())
-			if all := expect.Value(c.scrape())(t); all[last] != 0 {
-				t.Errorf("the repository has answered at %v", all[last])
+	namespace, registry := newNamespace(t, "faults"), charts.NewRegistry(10)
+	t.Cleanup(registry.Close)
+	pushed, h := t.TempDir(), charts.Helm{Program: "helm3", Home: t.TempDir()}
+	expect.NoError(t, errors.Join(h.Package(t.Context(), pushed, "web", "1.1.0"), h.Push(t.Context(), pushed, "oci://"+registry.Address()+"/team")))
+	config, rules := repositories("team", "oci://"+registry.Address()+"/team"), "rules:\n- {chart: web, repository: team}\n"
+	runs(t, namespace, "team", "web", "1.0.0")
+	faults := map[string]fault{
+		"no-password":       {nil, charts.Status(http.StatusUnauthorized), "unauthorized"},
+		"no-right":          {nil, charts.Status(http.StatusForbidden), "forbidden"},
+		"nothing-there":     {nil, charts.Status(http.StatusNotFound), "not_found"},
+		"too-many-requests": {nil, charts.Status(http.StatusTooManyRequests, "Retry-After", "1"), "rate_limited"},
+		"an-error":          {nil, charts.Status(http.StatusInternalServerError), "error"},
+		"half-an-answer":    {nil, charts.Half, "error"},
+		"a-broken-index":    {nil, charts.Text("apiVersion: v1\nentries: {valid: [{name"), "invalid"},
+		"a-page":            {nil, charts.Text("<!doctype html><title>Sign in</title>"), "invalid"},
+		"no-end":            {nil, charts.Spaces("apiVersion: v1\nentries: {}\n", 300<<20), "too_large"},
+		"anchors":           {nil, charts.Text(anchors()), "invalid"},
+		"redirects":         {nil, charts.Redirect(""), "error"}, // in a circle
+	}
+	for name, f := range faults {
+		f.Server, _ = newRepository(t, name+" 1.1.0")
+		faults[name] = f
+		config += strings.TrimPrefix(repositories(name, f.URL), repositories())
+		rules += fmt.Sprintf("- {chart: %s, repository: %s}\n", name, name)
+		runs(t, namespace, name, name, "1.0.0")
+	}
+	faults["team"] = fault{registry.Server, charts.Text(`{"tags": "none"}`), "invalid"}
+	none, known := compared(namespace), compared(namespace)
+	for name := range faults {
+		chart := strings.Replace(name, "team", "web", 1)
+		maps.Copy(none, compared(namespace, name+" "+chart+" repository_failed"))
+		maps.Copy(known, compared(namespace, name+" "+chart+" 1.0.0 1.1.0 minor "+name))
+	}
+	inject := func(on bool) {
+		for _, f := range faults {
+			f.Break(nil)
+			if on {
+				f.Break(f.answer)
 			}
-			repository.Break(nil)
-			eventually(t, patience, c.shows(kept, namespace))
-			repository.Break(test.fault)
-			failed := c.value(t, results("own", test.result))
-			eventually(t, 2*patience, func() error {
-				if now := c.value(t, results("own", test.result)); now == failed {
-					return errors.New("the repository has not failed again")
+		}
+	}
+	// grow waits until every repository has failed, or succeeded, once more.
+	grow := func(c companion, failures bool) {
+		t.Helper()
+		before := expect.Value(c.scrape())(t)
+		sum := func(all series, name string) float64 {
+			if failures {
+				return all[results(name, faults[name].result)]
+			}
+			return all[results(name, "ok")] + all[results(name, "not_modified")]
+		}
+		eventually(t, 2*patience, func() error {
+			now, err := c.scrape()
+			for name := range faults {
+				if err == nil && sum(now, name) == sum(before, name) {
+					err = fmt.Errorf("%s has not answered as expected again", name)
 				}
-				return c.shows(kept, namespace)()
-			})
-			at := c.value(t, last)
-			if rss := c.value(t, "process_resident_memory_bytes"); rss > 200e6 {
-				t.Errorf("it takes %v bytes of memory", rss)
 			}
-			c.stop(t)
-
-			again := startCompanion(t, config, e, append(impatient, state)...)
-			eventually(t, patience, again.shows(kept, namespace))
-			eventually(t, 2*patience, again.counted(results("own", test.result)))
-			expect.NoError(t, again.shows(kept, namespace)())
-			if now := again.value(t, last); now < at || now > at+2 {
-				t.Errorf("after a restart the last answer is of %v, and before it was of %v", now, at)
-			}
-			repository.Break(nil)
-			eventually(t, patience, func() error {
-				return errors.Join(again.counted(results("own", "not_modified"))(), again.shows(kept, namespace)())
-			})
+			return err
 		})
 	}
+	last := func(name string) string {
+		return seriesName("helm_chart_repository_last_success_timestamp_seconds", map[string]string{"repository": name})
+	}
+	e := startExporter(t, shared.admin(), "--namespaces="+namespace)
+	flags := append([]string{"--state.file=" + filepath.Join(t.TempDir(), "state")}, impatient...)
+
+	inject(true)
+	c := startCompanion(t, config+rules, e, flags...)
+	eventually(t, 2*patience, c.shows(none, namespace))
+	for name, f := range faults {
+		expect.NoError(t, c.counted(results(name, f.result))())
+		expect.NoError(t, c.says("level=WARN", "repository="+name, "result="+f.result)())
+		if at, ok := expect.Value(c.scrape())(t)[last(name)]; ok {
+			t.Errorf("%s has answered at %v", name, at)
+		}
+	}
+	inject(false)
+	eventually(t, patience, c.shows(known, namespace))
+	inject(true)
+	grow(c, true)
+	expect.NoError(t, c.shows(known, namespace)())
+	if rss := c.value(t, "process_resident_memory_bytes"); rss > 200e6 {
+		t.Errorf("it takes %v bytes of memory", rss)
+	}
+	before := expect.Value(c.scrape())(t)
+	c.stop(t)
+
+	c = startCompanion(t, config+rules, e, flags...)
+	eventually(t, patience, c.shows(known, namespace))
+	grow(c, true)
+	expect.NoError(t, c.shows(known, namespace)())
+	for name := range faults {
+		if now := c.value(t, last(name)); now < before[last(name)] || now > before[last(name)]+0.01 {
+			t.Errorf("after a restart the last answer of %s is of %v, and before it was of %v", name, now, before[last(name)])
+		}
+	}
+	inject(false)
+	grow(c, false)
+	expect.NoError(t, c.shows(known, namespace)())
 }
 
 // TestSlowChartRepository waits for a repository that accepts requests and does not answer.
