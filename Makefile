@@ -173,7 +173,7 @@ load: ## Measure scrapes by Prometheus and by many clients at once
 	$(GO) run ./test/load $(if $(OUT),-out $(OUT))
 
 .PHONY: demo
-demo: ## Run a control plane, install releases with Helm 3 and 4, and run the exporter (PORT=8080)
+demo: ## Run a control plane, install releases with Helm 3 and 4, and run both programs (PORT=8080)
 	@$(MAKE) -s bin/demo >/dev/null && bin/demo -port $(PORT) -check
 	$(call each,$(programs:%=bin/%) bin/cluster bin/helm3 bin/helm4)
 	@bin/demo -port $(PORT)
@@ -232,6 +232,6 @@ bin/golangci-lint: test/tools/golangci-lint/go.mod test/tools/golangci-lint/go.s
 	$(call started,golangci-lint (about 2 minutes when nothing is cached))
 	@cd test/tools/golangci-lint && $(go_build) -ldflags='-s -w' -o ../../../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 
-bin/demo: $(wildcard test/demo/*.go test/support/process/*.go) go.mod
+bin/demo: $(wildcard test/demo/*.go test/support/process/*.go test/support/charts/*.go) go.mod
 	$(call started,the demo)
 	@$(go_build) -o $@ ./test/demo

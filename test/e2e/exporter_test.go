@@ -51,19 +51,30 @@ func anyPorts(given ...string) []string {
 // runExporter runs a command that starts the exporter, and returns when the exporter listens.
 func runExporter(t *testing.T, cmd *exec.Cmd) *exporter {
 	t.Helper()
-	p := expect.Value(process.Start(cmd))(t)
+	e := runServer(t, cmd)
+	e.pages = e.address(t, "Serving what=pages")
+	return e
+}
+
+// runServer runs a command that starts one of the programs, and returns when it serves metrics and probes.
+func runServer(t *testing.T, cmd *exec.Cmd) *exporter {
+	t.Helper()
+	e := &exporter{Process: expect.Value(process.Start(cmd))(t), client: &http.Client{Timeout: patience}}
+	e.metrics, e.health = e.address(t, `"Listening on"`), e.address(t, "Serving what=probes")
+	return e
+}
+
+// address waits for a line of the log, and returns the URL of the address in it.
+func (e *exporter) address(t *testing.T, message string) string {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	e := &exporter{Process: p, client: &http.Client{Timeout: patience}}
-	for message, url := range map[string]*string{`"Listening on"`: &e.metrics, "Serving what=probes": &e.health, "Serving what=pages": &e.pages} {
-		match, err := p.AwaitLine(ctx, regexp.MustCompile("msg="+message+` address=(\S+)`))
-		if err != nil {
-			p.Kill()
-			t.Fatalf("%v\n%s", err, p.Output())
-		}
-		*url = "http://" + match[1]
+	match, err := e.AwaitLine(ctx, regexp.MustCompile("msg="+message+` address=(\S+)`))
+	if err != nil {
+		e.Kill()
+		t.Fatalf("%v\n%s", err, e.Output())
 	}
-	return e
+	return "http://" + match[1]
 }
 
 // url returns the URL of a path: /metrics, a probe, or a page.

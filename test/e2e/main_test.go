@@ -38,7 +38,7 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) (code int, err error) {
-	err = process.Missing("cluster", "crds", "helm3", "helm4", "helm-state-metrics", "kubectl", "prometheus", "promtool")
+	err = process.Missing("cluster", "crds", "helm3", "helm4", "helm-chart-versions", "helm-state-metrics", "kubectl", "prometheus", "promtool")
 	if err != nil {
 		return 0, err
 	}
