@@ -460,7 +460,7 @@ func live() uint64 {
 
 func TestMemoryOfIndex(t *testing.T) {
 	var text bytes.Buffer
-	generate(&text, 16<<20)
+	generate(&text, 6<<20)
 	before := live()
 	r := &sampler{r: bytes.NewReader(text.Bytes()), every: 1 << 20}
 	got, err := chartrepo.ReadIndex(r, true, nil)
