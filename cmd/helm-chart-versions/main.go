@@ -94,7 +94,7 @@ func newTracker(cfg *config, logger *slog.Logger) (*versions.Tracker, error) {
 // listen opens the addresses.
 func listen(cfg *config, tracker *versions.Tracker, registry *prometheus.Registry, logger *slog.Logger) (*serve.Server, error) {
 	if err := errors.Join(
-		registry.Register(prometheus.CollectorFunc(tracker.Collect)), registry.Register(collectors.NewGoCollector()),
+		registry.Register(tracker.Collector()), registry.Register(collectors.NewGoCollector()),
 		registry.Register(collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})), registry.Register(versioncollector.NewCollector("helm_chart_versions")),
 	); err != nil {
 		return nil, err

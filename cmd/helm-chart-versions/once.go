@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -13,8 +14,8 @@ import (
 	"github.com/helm-state-metrics/helm-state-metrics/internal/versions"
 )
 
-// once asks everybody once, and prints what came of it.
-func once(ctx context.Context, tracker *versions.Tracker, output string, stdout io.Writer) error {
+// untilReady runs a tracker until it has asked everybody once.
+func untilReady(ctx context.Context, tracker *versions.Tracker) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	ended := make(chan error, 1)
@@ -22,13 +23,15 @@ func once(ctx context.Context, tracker *versions.Tracker, output string, stdout 
 	select {
 	case <-tracker.Ready():
 		cancel()
-		if err := <-ended; err != nil {
-			return err
-		}
+		return <-ended
 	case err := <-ended:
-		if err == nil {
-			err = tracker.WhyNotReady()
-		}
+		return cmp.Or(err, tracker.WhyNotReady())
+	}
+}
+
+// once asks everybody once, and prints what came of it.
+func once(ctx context.Context, tracker *versions.Tracker, output string, stdout io.Writer) error {
+	if err := untilReady(ctx, tracker); err != nil {
 		return err
 	}
 	view := tracker.View()

@@ -44,7 +44,7 @@ type Config struct {
 }
 
 // IsOCI tells whether the repository is an OCI registry, which is asked for each chart.
-func (c Config) IsOCI() bool { return strings.HasPrefix(c.URL, "oci://") }
+func (c Config) IsOCI() bool { return strings.HasPrefix(strings.ToLower(c.URL), "oci://") }
 
 // Check returns what is wrong with c. It opens no files. The error never holds the password.
 func (c Config) Check() error {

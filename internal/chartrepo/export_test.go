@@ -26,6 +26,9 @@ func ReadWhole(text string) (map[string][]string, error) {
 	return k.answer(true)
 }
 
+// CheckRedirect decides about redirects.
+var CheckRedirect = checkRedirect
+
 // SetLimits changes what a repository may cost.
 func (r *Repository) SetLimits(change func(*limits)) { change(&r.limits) }
 

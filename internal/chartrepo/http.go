@@ -88,7 +88,7 @@ func (r *Repository) client() (*http.Client, error) {
 	}}, nil
 }
 
-// checkRedirect lets no credentials pass to another origin, where net/http does so for subdomains and ports.
+// checkRedirect lets no credentials pass to another server, where net/http does so for subdomains and ports.
 func checkRedirect(req *http.Request, via []*http.Request) error {
 	from := via[len(via)-1].URL
 	switch {
@@ -99,11 +99,17 @@ func checkRedirect(req *http.Request, via []*http.Request) error {
 	}
 	req.Header.Del("Referer") // it has the query
 	for _, earlier := range via {
-		if earlier.URL.Scheme != req.URL.Scheme || earlier.URL.Host != req.URL.Host {
+		if !sameServer(earlier.URL, req.URL) {
 			req.Header.Del("Authorization")
 		}
 	}
 	return nil
+}
+
+// sameServer tells whether credentials for one URL are for the other, too.
+func sameServer(from, to *url.URL) bool {
+	upgrade := from.Scheme == "http" && to.Scheme == "https" && from.Port() == ""
+	return strings.EqualFold(from.Host, to.Host) && (from.Scheme == to.Scheme || upgrade)
 }
 
 // askServer asks for the index.yaml of an HTTP server.

@@ -245,6 +245,36 @@ func TestRedirects(t *testing.T) {
 	}
 }
 
+func TestCredentialsOverRedirects(t *testing.T) {
+	for urls, want := range map[string]bool{
+		"http://a.example/ http://A.example/x":                       true,
+		"http://a.example/ https://a.example/":                       true,
+		"http://a.example:80/ https://a.example:80/":                 false,
+		"https://a.example/ https://b.a.example/":                    false,
+		"https://a.example/ https://a.example:8443/":                 false,
+		"https://a.example/ https://b.example/ https://a.example/":   false,
+		"http://a.example/ https://a.example/ https://a.example/x/y": true,
+	} {
+		var via []*http.Request
+		for _, url := range strings.Fields(urls) {
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.SetBasicAuth("u", "p")
+			if len(via) > 0 {
+				if err := chartrepo.CheckRedirect(req, via); err != nil {
+					t.Errorf("%s: %v", urls, err)
+				}
+			}
+			via = append(via, req)
+		}
+		if got := via[len(via)-1].Header.Get("Authorization") != ""; got != want {
+			t.Errorf("%s: credentials %v", urls, got)
+		}
+	}
+}
+
 func TestPasswordFile(t *testing.T) {
 	var password atomic.Value
 	server := serve(t, func(w http.ResponseWriter, req *http.Request) {
@@ -461,7 +491,7 @@ func TestCheck(t *testing.T) {
 			t.Errorf("%+v: got %v, want %s…", c, err, want)
 		}
 	}
-	for _, url := range []string{"oci://example.com", "oci://[::1]:5000/a/b", "oci://localhost:5000/a_b/", "file:///x", "http://[::1]:80"} {
+	for _, url := range []string{"oci://example.com", "OCI://example.com/x", "oci://[::1]:5000/a/b", "oci://localhost:5000/a_b/", "file:///x", "http://[::1]:80"} {
 		if err := (chartrepo.Config{Name: "n", URL: url}).Check(); err != nil {
 			t.Errorf("%s: %v", url, err)
 		}

@@ -134,7 +134,10 @@ func statusOf(err error) int {
 func ociFailure(err error, status int, ref registry.Reference) error {
 	var syntax *json.SyntaxError
 	var kind *json.UnmarshalTypeError
+	var response *errcode.ErrorResponse
 	switch {
+	case status == 0 && errors.As(err, &response):
+		return fail(Failed, "the token service of %s: %d %s", ref.Registry, response.StatusCode, http.StatusText(response.StatusCode))
 	case status != 0:
 		return statusFailure(status, "tags of "+ref.String())
 	case errors.Is(err, errdef.ErrTooManyPages):

@@ -150,13 +150,13 @@ func (w *world) start(t *testing.T, change func(*versions.Config), exporters ...
 func lines(t *testing.T, tracker *versions.Tracker, families ...string) string {
 	t.Helper()
 	registry := prometheus.NewPedanticRegistry()
-	if err := registry.Register(prometheus.CollectorFunc(tracker.Collect)); err != nil {
+	if err := registry.Register(tracker.Collector()); err != nil {
 		t.Fatal(err)
 	}
 	if problems, err := testutil.GatherAndLint(registry); err != nil || len(problems) > 0 {
 		t.Errorf("lint: %v %v", problems, err)
 	}
-	text, err := testutil.CollectAndFormat(prometheus.CollectorFunc(tracker.Collect), expfmt.TypeTextPlain, families...)
+	text, err := testutil.CollectAndFormat(tracker.Collector(), expfmt.TypeTextPlain, families...)
 	if err != nil {
 		t.Fatal(err)
 	}
