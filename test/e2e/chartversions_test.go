@@ -337,6 +337,8 @@ func TestExportersAway(t *testing.T) {
 	runs(t, namespace, "app", "web", "1.0.0")
 	e := startExporter(t, shared.admin(), "--namespaces="+namespace)
 	replica := startExporter(t, shared.admin(), "--namespaces="+namespace)
+	e.awaitReady(t)
+	replica.awaitReady(t)
 	cut := expect.Value(relay.New(e.target()))(t)
 	t.Cleanup(cut.Off)
 	url := "--exporter.url=cluster=%s,http://%s/metrics"
