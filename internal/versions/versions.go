@@ -60,7 +60,7 @@ type Tracker struct {
 	asks   chan asked
 
 	// All that follows belongs to Run.
-	text      []byte // of the config file, when it was last read
+	text      []byte // that rules were read from
 	rules     *outdated.Config
 	loaded    time.Time // when rules were
 	failure   error     // why the config file could not be read since
@@ -142,19 +142,18 @@ func New(cfg Config) (*Tracker, error) {
 // load reads the config file if it has changed. With an error the old config stays.
 func (t *Tracker) load() error {
 	text, err := os.ReadFile(t.cfg.File)
-	if err == nil && t.rules != nil && bytes.Equal(text, t.text) {
-		return t.failure
+	if err == nil && t.rules != nil && t.failure == nil && bytes.Equal(text, t.text) {
+		return nil
 	}
 	var rules *outdated.Config
 	if err == nil {
-		t.text = text
 		rules, err = outdated.ParseConfig(text)
 	}
 	if t.failure = err; err != nil {
 		t.failure = fmt.Errorf("--config=%s: %w", t.cfg.File, err)
 		return t.failure
 	}
-	t.rules, t.loaded = rules, time.Now()
+	t.rules, t.text, t.loaded = rules, text, time.Now()
 	t.told = nil
 	t.asking.configure(rules.Repositories, t.cfg.Open)
 	t.gather()

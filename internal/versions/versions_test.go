@@ -394,6 +394,16 @@ func TestAConfigThatIsWrongDoesNotReplaceOneThatIsRight(t *testing.T) {
 		if n := len(w.asked["prom"]) + len(w.asked["two"]); n != 2 {
 			t.Errorf("asked %d times; repositories that stay need not be asked again", n)
 		}
+		if err := os.Remove(filepath.Join(w.dir, "config.yaml")); err != nil {
+			t.Fatal(err)
+		}
+		pass(11 * time.Second)
+		gone := successful()
+		w.configure(t, two+"rules: [{chart: app, repository: two}]\n")
+		pass(11 * time.Second)
+		if again := successful(); !strings.HasSuffix(gone, " 0\n") || !strings.HasSuffix(again, " 1\n") {
+			t.Errorf("without the file %q, with it again %q", gone, again)
+		}
 		w.configure(t, strings.Replace(two, "charts.example.com}", "charts.example.com, username: bot}", 1))
 		tracker.Reload()
 		settled()
