@@ -39,6 +39,9 @@ func start(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil || cfg == nil {
 		return err
 	}
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP) // which would end the process otherwise
+	defer signal.Stop(hup)
 	cfg.log.Writer = stderr
 	logger := promslog.New(&cfg.log)
 	tracker, err := newTracker(cfg, logger)
@@ -60,9 +63,6 @@ func start(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	group.Add(cli.Actor(ctx, tracker.Run))
 	group.Add(cli.Actor(ctx, server.Run))
 	group.Add(cli.Actor(ctx, func(ctx context.Context) error {
-		hup := make(chan os.Signal, 1)
-		signal.Notify(hup, syscall.SIGHUP)
-		defer signal.Stop(hup)
 		for {
 			select {
 			case <-ctx.Done():

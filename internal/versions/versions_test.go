@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/prometheus/common/expfmt"
 
@@ -38,13 +40,14 @@ type world struct {
 	dir string
 }
 
-func newWorld(t *testing.T, config string) *world {
+func newWorld(t testing.TB, config string) *world {
+	t.Helper()
 	w := &world{releases: make(map[string][]string), replies: make(map[string]chartrepo.Reply), asked: make(map[string][]time.Time), dir: t.TempDir()}
 	w.configure(t, config)
 	return w
 }
 
-func (w *world) configure(t *testing.T, config string) {
+func (w *world) configure(t testing.TB, config string) {
 	t.Helper()
 	if err := os.WriteFile(filepath.Join(w.dir, "config.yaml"), []byte(config), 0o600); err != nil {
 		t.Fatal(err)
@@ -112,7 +115,7 @@ func (r repository) Ask(_ context.Context, chart, _ string, last *chartrepo.Answ
 }
 
 // start runs a tracker until stop is called, or the test ends.
-func (w *world) start(t *testing.T, change func(*versions.Config), exporters ...string) (tracker *versions.Tracker, stop func()) {
+func (w *world) start(t testing.TB, change func(*versions.Config), exporters ...string) (tracker *versions.Tracker, stop func()) {
 	t.Helper()
 	cfg := versions.Config{
 		Client: &http.Client{Transport: w}, ScrapeInterval: time.Minute, AskInterval: 24 * time.Hour, File: filepath.Join(w.dir, "config.yaml"),
@@ -424,5 +427,38 @@ func TestNewRefuses(t *testing.T) {
 		if _, err := versions.ParseExporter(text); err == nil || strings.Contains(err.Error(), "s3cret") {
 			t.Errorf("%q: %v", text, err)
 		}
+	}
+}
+
+// BenchmarkScrape scrapes a program that compares 10,000 releases.
+func BenchmarkScrape(b *testing.B) {
+	w := newWorld(b, oneIndex)
+	index := make(map[string][]string)
+	for i := range 10_000 {
+		chart := fmt.Sprintf("chart-%d", i%200)
+		index[chart] = []string{"1.0.0", "2.0.0"}
+		w.releases["one"] = append(w.releases["one"], fmt.Sprintf("team-%d/release-%d %s 1.0.0", i%100, i, chart))
+	}
+	w.has("prom", index)
+	tracker, _ := w.start(b, nil, exporterOne)
+	<-tracker.Ready()
+	registry := prometheus.NewRegistry()
+	if err := registry.Register(tracker.Collector()); err != nil {
+		b.Fatal(err)
+	}
+	routes, err := tracker.Routes("", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	if err != nil {
+		b.Fatal(err)
+	}
+	for path, want := range map[string]string{"/metrics": "helm_release_chart_latest_info", "/": "10000"} {
+		b.Run(path, func(b *testing.B) {
+			for b.Loop() {
+				answer := httptest.NewRecorder()
+				routes.ServeHTTP(answer, httptest.NewRequest(http.MethodGet, path, nil))
+				if !strings.Contains(answer.Body.String(), want) {
+					b.Fatalf("%d without %q", answer.Code, want)
+				}
+			}
+		})
 	}
 }

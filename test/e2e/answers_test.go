@@ -87,6 +87,21 @@ func section(f fact) string {
 	return "helmreleasefailed"
 }
 
+func hasRepository(f fact) bool { return isDecoded(f) && !strings.HasPrefix(f.Chart, "hook-") }
+func noRepository(f fact) bool  { return strings.HasPrefix(f.Chart, "hook-") }
+func isBehind(f fact) bool      { return hasRepository(f) && level(f) != "none" }
+
+// level is how far behind 9.0.0 a release is, according to the rules of the fleet.
+func level(f fact) string {
+	switch chartVersion.FindStringSubmatch(f.Chart)[1] {
+	case "web":
+		return "major"
+	case "deprecated":
+		return "none"
+	}
+	return "minor"
+}
+
 func (c scene) answersAboutReleases(t *testing.T) map[string]answer {
 	t.Helper()
 	statuses := strings.Fields("deployed failed pending-install pending-rollback pending-upgrade")
@@ -111,6 +126,19 @@ func (c scene) answersAboutReleases(t *testing.T) map[string]answer {
 	sizes := c.each(every, func(f fact) float64 { return float64(len(f.record.payload)) / (1 << 20) })
 	sizes.within = 512. / (1 << 20) // See sizeWhenRead.
 	charts := c.versions(isDecoded, "chart").series
+	var levels, unresolved, behind answer
+	if c.Server == c.fleet {
+		levels = c.tally(hasRepository, func(f fact) map[string]string { return map[string]string{"level": level(f)} }, one)
+		levels.scope = ofAll
+		unresolved = c.total(noRepository)
+		behind = c.tally(isBehind, func(f fact) map[string]string {
+			chart := chartVersion.FindStringSubmatch(f.Chart)
+			return map[string]string{
+				"namespace": f.Namespace, "name": f.Name, "chart": chart[1], "chart_version": chart[2],
+				"latest_version": "9.0.0", "level": level(f), "repository": "stable",
+			}
+		}, one)
+	}
 	return map[string]answer{
 		"Releases/A":                   c.total(every),
 		"Charts/A":                     {series: series{"": float64(len(charts))}, scope: ofAny},
@@ -131,12 +159,15 @@ func (c scene) answersAboutReleases(t *testing.T) map[string]answer {
 		"Where each version runs/A":    c.versions(isDecoded, "chart", "chart_version", "app_version", "namespace", "name", "revision"),
 		"Deprecated charts/A": c.versions(func(f fact) bool { return f.Name == "dated" },
 			"namespace", "name", "chart", "chart_version"),
-		"Recent changes/A":        c.each(every, func(f fact) float64 { return 1000 * lastWrite(f) }),
-		"Recent changes/B":        c.each(isDecoded, func(f fact) float64 { return 1000 * float64(f.Updated.unix(t)) }),
-		"Recent changes/C":        c.each(every, revision),
-		"Releases that changed/A": c.total(every),
-		"Largest records/A":       sizes,
-		"Most stored revisions/A": c.each(every, func(f fact) float64 { return float64(f.stored) / limit }),
+		"Releases by level/A":                      levels,
+		"Releases by level/B":                      unresolved,
+		"Releases behind their chart repository/A": behind,
+		"Recent changes/A":                         c.each(every, func(f fact) float64 { return 1000 * lastWrite(f) }),
+		"Recent changes/B":                         c.each(isDecoded, func(f fact) float64 { return 1000 * float64(f.Updated.unix(t)) }),
+		"Recent changes/C":                         c.each(every, revision),
+		"Releases that changed/A":                  c.total(every),
+		"Largest records/A":                        sizes,
+		"Most stored revisions/A":                  c.each(every, func(f fact) float64 { return float64(f.stored) / limit }),
 		"Payloads that cannot be decoded/A": c.tally(isUndecodable, func(f fact) map[string]string {
 			return map[string]string{"namespace": f.Namespace, "name": f.Name, "reason": "base64"}
 		}, one),

@@ -98,7 +98,7 @@ func TestDashboards(t *testing.T) {
 				t.Errorf("%s: the runbook of the rules is not %s", file, link)
 			}
 		}
-		for _, section := range regexp.MustCompile(`['#](helm(?:release|state)[a-z]+)`).FindAllStringSubmatch(text, -1) {
+		for _, section := range regexp.MustCompile(`['#](helm(?:release|state|chart)[a-z]+)`).FindAllStringSubmatch(text, -1) {
 			if !regexp.MustCompile(`(?im)^### ` + section[1] + `$`).MatchString(runbook) {
 				t.Errorf("%s: the runbook has no section %s", file, section[1])
 			}
@@ -111,7 +111,7 @@ func unique(all []string) []string { return slices.Compact(slices.Sorted(slices.
 // keepsClusters expects the label cluster in every join and aggregation by labels, except where clusters add up.
 func keepsClusters(t *testing.T, file, text string) {
 	t.Helper()
-	addUp := []string{"status", "chart", "chart, chart_version"}
+	addUp := []string{"status", "level", "chart", "chart, chart_version"}
 	for _, match := range regexp.MustCompile(`\b(on|by) \(([^)]*)\)`).FindAllStringSubmatch(text, -1) {
 		if !strings.HasPrefix(match[2], "cluster") && (match[1] == "on" || !slices.Contains(addUp, match[2])) {
 			t.Errorf("%s: %s has no cluster", file, match[0])
@@ -136,8 +136,19 @@ type scene struct {
 // limited is how many releases of a namespace a guarded exporter exposes.
 const limited = 2
 
+// chartVersions records what helm-chart-versions exposes if the latest version of every chart is 9.0.0.
+const chartVersions = `
+  - {record: helm_release_chart_unresolved, labels: {reason: no_repository}, expr: 'max by (cluster, namespace, name, chart) (helm_release_info{chart="hook"} unless on (cluster, job, instance) helm_state_metrics:stale)'}
+  - record: helm_release_chart_latest_info
+    labels: {repository: stable, latest_version: 9.0.0}
+    expr: |
+      label_replace(label_replace(label_replace(
+        max by (cluster, namespace, name, chart, chart_version) (helm_release_info{chart!="hook"} unless on (cluster, job, instance) helm_state_metrics:stale),
+        "level", "minor", "", ""), "level", "major", "chart", "web"), "level", "none", "chart", "deprecated")
+`
+
 // startFleet starts a Prometheus that scrapes exporters of the same releases, in one cluster for each scene. Its rules
-// tell which exporter is stale, and the thresholds of one of the clusters.
+// tell which exporter is stale, the thresholds of one of the clusters, and the latest versions of charts.
 func (s seed) startFleet(t *testing.T, stale *exporter, namespaces string) *prometheus.Server {
 	t.Helper()
 	start := func(flags ...string) string {
@@ -162,6 +173,7 @@ func (s seed) startFleet(t *testing.T, stale *exporter, namespaces string) *prom
 	for _, setting := range settings {
 		rules += fmt.Sprintf("  - {record: helm_state_metrics:%s, expr: 1, labels: {cluster: statuses}}\n", setting)
 	}
+	rules += chartVersions
 	return runPrometheus(t, config+fmt.Sprintf("  authorization: {credentials: %q}\nrule_files: [%q]\n",
 		shared.config.BearerToken, writeFile(t, "rules.yaml", rules)))
 }

@@ -292,6 +292,21 @@ networkPolicy:
   namespaces: [monitoring]
   from: [{ipBlock: {cidr: 10.0.0.2/32}}]
   apiServer: {ports: [6443], cidrs: [10.0.0.1/32]}
+chartVersions:
+  enabled: true
+  config: {repositories: [{name: stable, url: https://charts.example.test}], rules: [{chart: web, constraint: ^1}]}
+  registrySecretName: registry
+  interval: 12h
+  exporterURLs: ["cluster=other,https://example.test/metrics"]
+  stateVolume: {persistentVolumeClaim: {claimName: state}}
+  extraArgs: [--log.level=debug]
+  env: [{name: HTTPS_PROXY, value: "http://proxy.example.test:3128"}]
+  extraVolumes: [{name: index, emptyDir: {}}]
+  extraVolumeMounts: [{name: index, mountPath: /index}]
+  resources: {limits: {cpu: 1}}
+  podAnnotations: {example.test/a: b}
+  podLabels: {team: shop}
+  networkPolicy: {repositories: [{to: [{ipBlock: {cidr: 10.0.0.3/32}}], ports: [{port: 3128}]}]}
 `
 
 // TestObjectsAreAccepted checks that the API server accepts all objects that are shipped and knows all their fields.
@@ -305,6 +320,10 @@ func TestObjectsAreAccepted(t *testing.T) {
 	for name, components := range map[string][]string{
 		"of the components":             {"cluster-wide", "two-replicas", "configmaps", "service-monitor", "pod-monitor", "rules", "dashboard", "network-policy", "tls", "auth", "tenant-view"},
 		"of the components with shards": {"shards", "cluster-wide", "service-monitor", "auth"},
+		"of the components with chart versions": {
+			"cluster-wide", "network-policy", "tls", "auth", "chart-versions", "chart-versions/service-monitor", "chart-versions/pod-monitor",
+			"chart-versions/network-policy", "chart-versions/tls", "chart-versions/auth",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -319,6 +338,7 @@ func TestObjectsAreAccepted(t *testing.T) {
 		for _, more := range []string{
 			"", "replicas=1,shards=2", "namespaces={" + namespace + "}", "rbac.clusterRole=false,namespaces={" + namespace + "}",
 			"tls.webConfigSecretName=,fullnameOverride=other,image.digest=,image.tag=v1",
+			"payload=lazy,chartVersions.exporterURLs=null,chartVersions.configSecretName=other",
 		} {
 			for _, version := range []string{"helm3", "helm4"} {
 				// The pod of the test can be created only after the service account: see TestInstall.

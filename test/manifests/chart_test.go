@@ -333,6 +333,31 @@ func TestChartVersionsAreOfOneKind(t *testing.T) {
 	}
 }
 
+// TestNetworkPolicyOfChartVersions expects the same scrapers as for the exporter, which helm-chart-versions itself may scrape.
+func TestNetworkPolicyOfChartVersions(t *testing.T) {
+	inBoth(t, func(t *testing.T, helm string) {
+		text := expect.Value(template(helm, "--set=ports.http=9100,"+policy+","+versions+
+			",chartVersions.networkPolicy.repositories[0].ports[0].port=3128"))(t)
+		policies := make(map[string]networkingv1.NetworkPolicySpec)
+		for _, o := range parse(t, text) {
+			if o.GetKind() == "NetworkPolicy" {
+				policies[o.GetName()] = into[networkingv1.NetworkPolicy](t, o).Spec
+			}
+		}
+		exporter, companion := policies[name], policies[name+"-chart-versions"]
+		expect.Equal(t, "who may scrape the exporter", append(companion.Ingress[0].From, networkingv1.NetworkPolicyPeer{PodSelector: &companion.PodSelector}),
+			exporter.Ingress[0].From)
+		var ports []int
+		for _, rule := range slices.Concat(companion.Ingress[0].Ports, companion.Egress[1].Ports, companion.Egress[2].Ports) {
+			ports = append(ports, rule.Port.IntValue())
+		}
+		expect.Equal(t, "the ports differ", []int{8083, 9100, 3128}, ports)
+		expect.Equal(t, "the exporter's pods differ", map[string]string{"app.kubernetes.io/name": name, "app.kubernetes.io/instance": name},
+			companion.Egress[1].To[0].PodSelector.MatchLabels)
+		expect.Equal(t, "the number of rules differs", 3, len(companion.Egress))
+	})
+}
+
 // TestStateOfChartVersions keeps the state on a volume of the user, and the configuration in a Secret of the user.
 func TestStateOfChartVersions(t *testing.T) {
 	inBoth(t, func(t *testing.T, helm string) {

@@ -18,7 +18,7 @@ spec:
   # Sets the label job to {{ ternary .root.Chart.Name "helm-chart-versions" .exporter }} for every release name.
   jobLabel: app.kubernetes.io/name
   {{- with .values.targetLabels }}
-  {{ if eq .kind "PodMonitor" }}podTargetLabels{{ else }}targetLabels{{ end }}: {{ toJson . }}
+  {{ if eq $.kind "PodMonitor" }}podTargetLabels{{ else }}targetLabels{{ end }}: {{ toJson . }}
   {{- end }}
   {{- with .values.sampleLimit }}
   sampleLimit: {{ int . }}
