@@ -155,7 +155,7 @@ fuzz: ## Fuzz the payload decoder (FUZZTIME=30s each)
 
 .PHONY: bench
 bench: ## Run the benchmarks; for benchstat: make -s bench COUNT=6 > new.txt
-	@$(GO) test -run '^$$' -bench . -benchmem -count $(COUNT) ./internal/...
+	@$(GO) test -run '^$$' -bench . -benchmem -count $(COUNT) ./internal/... ./cmd/...
 
 .PHONY: scale
 scale: ## Measure with many releases (RELEASES=1000 REVISIONS=10; SCALE="-baseline=false …" adds flags)
