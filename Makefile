@@ -149,9 +149,11 @@ verify: generate ## Check that generated files and go.mod files are up to date
 	git diff --exit-code
 
 .PHONY: fuzz
-fuzz: ## Fuzz the payload decoder (FUZZTIME=30s each)
+fuzz: ## Fuzz the readers of payloads, indexes and config files (FUZZTIME=30s each)
 	$(GO) test ./internal/decode -run '^$$' -fuzz '^FuzzDecode$$' -fuzztime $(FUZZTIME) -fuzzminimizetime 10x
 	$(GO) test ./internal/decode -run '^$$' -fuzz '^FuzzDocument$$' -fuzztime $(FUZZTIME) -fuzzminimizetime 10x
+	$(GO) test ./internal/chartrepo -run '^$$' -fuzz '^FuzzIndex$$' -fuzztime $(FUZZTIME) -fuzzminimizetime 10x
+	$(GO) test ./internal/outdated -run '^$$' -fuzz '^FuzzParseConfig$$' -fuzztime $(FUZZTIME) -fuzzminimizetime 10x
 
 .PHONY: bench
 bench: ## Run the benchmarks; for benchstat: make -s bench COUNT=6 > new.txt
