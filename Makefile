@@ -149,13 +149,15 @@ verify: generate ## Check that generated files and go.mod files are up to date
 	git diff --exit-code
 
 .PHONY: fuzz
-fuzz: ## Fuzz the payload decoder (FUZZTIME=30s each)
+fuzz: ## Fuzz the readers of payloads, indexes and config files (FUZZTIME=30s each)
 	$(GO) test ./internal/decode -run '^$$' -fuzz '^FuzzDecode$$' -fuzztime $(FUZZTIME) -fuzzminimizetime 10x
 	$(GO) test ./internal/decode -run '^$$' -fuzz '^FuzzDocument$$' -fuzztime $(FUZZTIME) -fuzzminimizetime 10x
+	$(GO) test ./internal/chartrepo -run '^$$' -fuzz '^FuzzIndex$$' -fuzztime $(FUZZTIME) -fuzzminimizetime 10x
+	$(GO) test ./internal/outdated -run '^$$' -fuzz '^FuzzParseConfig$$' -fuzztime $(FUZZTIME) -fuzzminimizetime 10x
 
 .PHONY: bench
 bench: ## Run the benchmarks; for benchstat: make -s bench COUNT=6 > new.txt
-	@$(GO) test -run '^$$' -bench . -benchmem -count $(COUNT) ./internal/...
+	@$(GO) test -run '^$$' -bench . -benchmem -count $(COUNT) ./internal/... ./cmd/...
 
 .PHONY: scale
 scale: ## Measure with many releases (RELEASES=1000 REVISIONS=10; SCALE="-baseline=false …" adds flags)

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"runtime"
 	"strings"
 	"testing"
@@ -16,6 +15,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/helm-state-metrics/helm-state-metrics/internal/chartrepo"
+	supportcharts "github.com/helm-state-metrics/helm-state-metrics/test/support/charts"
 )
 
 type charts = map[string][]string
@@ -345,7 +345,7 @@ func FuzzIndex(f *testing.F) {
 		f.Add(tt.text)
 	}
 	var small bytes.Buffer
-	generate(&small, 8<<10)
+	supportcharts.WriteIndex(&small, 8<<10)
 	f.Add(small.String())
 	f.Fuzz(func(t *testing.T, text string) {
 		if len(text) > 64<<10 {
@@ -368,49 +368,9 @@ func FuzzIndex(f *testing.F) {
 	})
 }
 
-// generate writes an index of about size bytes that looks like those of large repositories. It is always the same.
-func generate(w io.Writer, size int) (versions int) {
-	random := rand.New(rand.NewPCG(1, 2))
-	words := strings.Fields("a the chart deploys scalable highly available cluster of database nodes with monitoring, backups and TLS on Kubernetes: see README - for # details")
-	text := func(n int) string {
-		var b strings.Builder
-		for range n {
-			b.WriteString(words[random.IntN(len(words))] + " ")
-		}
-		return strings.TrimSpace(b.String())
-	}
-	written := 0
-	write := func(format string, args ...any) {
-		n, _ := fmt.Fprintf(w, format, args...)
-		written += n
-	}
-	write("apiVersion: v1\nentries:\n")
-	for chart := 0; written < size; chart++ {
-		name := fmt.Sprintf("%s-%d", words[chart%10], chart)
-		write("  %s:\n", strings.Trim(name, ",:"))
-		for minor := 120; minor > 0 && written < size; minor-- {
-			versions++
-			version := fmt.Sprintf("%d.%d.%d", 1+minor/40, minor%40, random.IntN(10))
-			write("  - annotations:\n      artifacthub.io/changes: |\n")
-			for range 1 + random.IntN(6) {
-				write("        - kind: changed\n          description: %q\n", text(8))
-			}
-			write("      category: Database\n    apiVersion: v2\n    appVersion: %d.%d\n    created: \"2024-05-0%dT12:00:00.%09dZ\"\n",
-				minor, random.IntN(10), 1+random.IntN(9), random.IntN(1e9))
-			write("    dependencies:\n    - name: common\n      repository: oci://registry.example.com/charts\n      tags:\n      - common\n      version: 2.x.x\n")
-			write("    description: %q\n    digest: %016x%016x%016x%016x\n", text(20), random.Uint64(), random.Uint64(), random.Uint64(), random.Uint64())
-			write("    home: https://example.com\n    icon: https://example.com/img/%s.svg\n    keywords:\n    - database\n    - %s\n", name, words[random.IntN(4)])
-			write("    maintainers:\n    - email: a@example.com\n      name: \"A: B\"\n    name: %s\n    sources:\n    - https://github.com/example/%s\n", name, name)
-			write("    type: application\n    urls:\n    - https://charts.example.com/%s-%s.tgz\n    version: %s\n", name, version, version)
-		}
-	}
-	write("generated: \"2024-05-01T12:00:00.123456789Z\"\n")
-	return versions
-}
-
 func BenchmarkIndex(b *testing.B) {
 	var text bytes.Buffer
-	versions := generate(&text, 50<<20)
+	versions := supportcharts.WriteIndex(&text, 50<<20)
 	b.SetBytes(int64(text.Len()))
 	var peak, kept uint64
 	for b.Loop() {
@@ -460,7 +420,7 @@ func live() uint64 {
 
 func TestMemoryOfIndex(t *testing.T) {
 	var text bytes.Buffer
-	generate(&text, 6<<20)
+	supportcharts.WriteIndex(&text, 6<<20)
 	before := live()
 	r := &sampler{r: bytes.NewReader(text.Bytes()), every: 1 << 20}
 	got, err := chartrepo.ReadIndex(r, true, nil)

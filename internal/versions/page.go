@@ -28,7 +28,7 @@ type page struct {
 	*View
 	Text, Level    string // the filters
 	Facets         []facet
-	Shown          []outdated.Row
+	Shown          []*outdated.Row
 	Matched        int
 	From, To       int // of the matched ones, from 1
 	Previous, Next string
@@ -71,11 +71,12 @@ func (t *Tracker) Routes(version string, metrics http.Handler) (http.Handler, er
 func newPage(frame serve.Frame, view *View, given url.Values) *page {
 	p := &page{Frame: frame, View: view, Text: given.Get("q"), Level: given.Get("level")}
 	counts := make(map[string]int)
-	for _, r := range view.Rows {
-		if !contains(&r, p.Text) {
+	for i := range view.Rows {
+		r := &view.Rows[i]
+		if !contains(r, p.Text) {
 			continue
 		}
-		level := levelOf(&r)
+		level := levelOf(r)
 		if counts[level]++; p.Level == "" || p.Level == level {
 			p.Shown = append(p.Shown, r)
 		}
