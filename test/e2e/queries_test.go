@@ -244,30 +244,36 @@ and on (namespace, name) time() - helm_release_modified_timestamp_seconds > 900`
 	`helm_state_metrics:watch < 2`:                                           "they are fresh",
 	`max by (cluster, job, namespace) (helm_state_metrics_releases_dropped)`: "there is no limit",
 	`helm_release_revision{exported_namespace!=""}`:                          "labels are honored",
-	`helm_release_chart_outdated == 1`:                                       "helm-chart-versions has tests of its own",
-	`max by (cluster, namespace, name, chart, chart_version, latest_version, repository) (helm_release_chart_latest_info{level="major"})`: "and so on",
-	`sum by (cluster, repository, result) (helm_chart_repository_requests_total{result!~"ok|not_modified"}) > 0`:                          "and so on",
-	`max by (cluster, namespace, job, exporter) (helm_chart_versions_exporter_up) == 0`:                                                   "and so on",
-	`min by (cluster, namespace, job) (helm_chart_versions_config_last_reload_successful) == 0`:                                           "and so on",
-	"label_replace(label_replace(label_replace(\n" +
-		`max by (cluster, namespace, name, chart, chart_version, latest_version) (helm_release_chart_latest_info{level!="none"}),` + "\n" +
-		`"release", "$1", "name", "(.*)"), "version", "$1", "chart_version", "(.*)"), "latestVersion", "$1", "latest_version", "(.*)")`: "and so on",
 }
 
-// documentation evaluates every query in README and docs. Each has to return something, unless it is in withoutResult.
+// ofChartVersions matches what helm-chart-versions exposes.
+var ofChartVersions = regexp.MustCompile("helm_release_chart_(outdated|latest_info|unresolved)|helm_chart_(repository|versions)_")
+
 func (s seed) documentation(t *testing.T) {
+	documented(t, s.Server, false, withoutResult, func(query string, got series) {
+		if strings.Contains(query, `"appVersion", "$1", "app_version"`) {
+			s.numbersStatuses(t, got)
+		}
+	})
+}
+
+// documented evaluates the queries in README and docs that are about helm-chart-versions, or all others. Each has to
+// return something, unless it is in withoutResult.
+func documented(t *testing.T, p *prometheus.Server, chartVersions bool, withoutResult map[string]string, check func(query string, got series)) {
+	t.Helper()
 	files := expect.Value(filepath.Glob(filepath.Join(process.Root(), "docs", "*.md")))(t)
 	unseen := len(withoutResult)
 	for _, file := range append(files, filepath.Join(process.Root(), "README.md")) {
 		text := expect.Value(os.ReadFile(file))(t)
 		for _, query := range queriesIn(string(text)) {
-			got, err := evaluate(s.Server, query)
+			if ofChartVersions.MatchString(query) != chartVersions {
+				continue
+			}
+			got, err := evaluate(p, query)
 			if err != nil {
 				t.Errorf("%s: %v\n%s", filepath.Base(file), err, query)
 			}
-			if strings.Contains(query, `"appVersion", "$1", "app_version"`) {
-				s.numbersStatuses(t, got)
-			}
+			check(query, got)
 			why, excused := withoutResult[query]
 			if excused {
 				unseen--
