@@ -329,18 +329,21 @@ func TestChartRepositoryRequests(t *testing.T) {
 	expect.NoError(t, again.has(series{results("own", "ok"): 2})())
 }
 
-// TestExportersAway cuts off one of two exporters, whose releases have a cluster.
+// TestExportersAway cuts off the exporter of a cluster, while those of another one answer.
 func TestExportersAway(t *testing.T) {
 	t.Parallel()
 	namespace := newNamespace(t, "away")
 	repository, _ := newRepository(t, "web 2.0.0")
 	runs(t, namespace, "app", "web", "1.0.0")
 	e := startExporter(t, shared.admin(), "--namespaces="+namespace)
+	replica := startExporter(t, shared.admin(), "--namespaces="+namespace)
+	e.awaitReady(t)
+	replica.awaitReady(t)
 	cut := expect.Value(relay.New(e.target()))(t)
 	t.Cleanup(cut.Off)
 	url := "--exporter.url=cluster=%s,http://%s/metrics"
-	c := startCompanion(t, repositories("own", repository.URL), nil, "--exporter.interval=3s",
-		fmt.Sprintf(url, "north", e.target()), fmt.Sprintf(url, "south", cut.Address()))
+	c := startCompanion(t, repositories("own", repository.URL), nil, "--exporter.interval=2s",
+		fmt.Sprintf(url, "north", e.target()), fmt.Sprintf(url, "north", replica.target()), fmt.Sprintf(url, "south", cut.Address()))
 	north, south := make(series), make(series)
 	for cluster, want := range map[string]series{"north": north, "south": south} {
 		want.add(1, "helm_release_chart_outdated", map[string]string{"cluster": cluster, "namespace": namespace, "name": "app"})
@@ -356,7 +359,7 @@ func TestExportersAway(t *testing.T) {
 	}
 	c.awaitReady(t) // An exporter that was never there does not hold up the others.
 	eventually(t, patience, c.shows(north, namespace))
-	expect.NoError(t, c.has(series{up(e.target()): 1, up(cut.Address()): 0})())
+	expect.NoError(t, c.has(series{up(e.target()): 1, up(replica.target()): 1, up(cut.Address()): 0})())
 	expect.NoError(t, cut.On())
 	eventually(t, patience, c.shows(both, namespace))
 	expect.NoError(t, c.has(series{up(e.target()): 1, up(cut.Address()): 1})())
