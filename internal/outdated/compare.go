@@ -192,8 +192,10 @@ func (c *Config) find(rule *Rule, chart string, known Known) source {
 		return unknown(Ambiguous, "repositories %s list the chart; a rule settles it: {chart: %s, repository: %s}", strings.Join(listed, ", "), quoted(chart), quoted(listed[0]))
 	case !asked:
 		return source{}
+	case len(failed) > 0 && rule.Repository != "":
+		return unknown(RepositoryFailed, "repository %s has never answered", rule.Repository)
 	case len(failed) > 0:
-		return unknown(RepositoryFailed, "repository %s has never answered", strings.Join(failed, ", "))
+		return unknown(RepositoryFailed, "repository %s may list the chart, and has never answered; remove it, or add a rule that names another", strings.Join(failed, ", "))
 	case len(listed) == 0 && rule.Repository != "":
 		return unknown(NotFound, "repository %s does not have the chart", rule.Repository)
 	case len(listed) == 0:

@@ -111,7 +111,7 @@ func (a *asking) drop(of outdated.Question) {
 	a.kept[q.place()] = q.answer
 }
 
-func (q *question) place() place { return place{q.repository.cfg.URL, q.of.Chart} }
+func (q *question) place() place { return placeOf(q.repository.cfg.URL, q.of.Chart) }
 
 // want says which questions are to be asked from now on, in place of others.
 func (a *asking) want(questions map[outdated.Question]string, interval time.Duration) {

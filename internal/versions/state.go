@@ -1,6 +1,8 @@
 package versions
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,8 +18,13 @@ const maxState = 256 << 20
 
 // place is where an answer comes from, whatever name the repository has.
 type place struct {
-	URL   string `json:"url"`
+	URL   string `json:"url"`             // its hash, since a URL may have a password
 	Chart string `json:"chart,omitempty"` // in an OCI repository
+}
+
+func placeOf(url, chart string) place {
+	sum := sha256.Sum256([]byte(url))
+	return place{hex.EncodeToString(sum[:]), chart}
 }
 
 // kept is an answer in the state file.

@@ -335,7 +335,7 @@ helm_release_chart_outdated{cluster="us",name="web",namespace="b"} 0
 
 func TestTheStateFileSavesQuestions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, oneIndex)
+		w := newWorld(t, strings.Replace(oneIndex, "https://", "https://bot:s3cret@", 1))
 		w.releases["one"] = []string{"a/web app 1.0.0"}
 		w.has("prom", map[string][]string{"app": {"2.0.0"}})
 		withState := func(cfg *versions.Config) { cfg.StateFile = filepath.Join(w.dir, "state.json") }
@@ -350,6 +350,9 @@ func TestTheStateFileSavesQuestions(t *testing.T) {
 		}
 		if n := len(w.asked["prom"]); n != 1 {
 			t.Errorf("asked %d times, want once before the restart", n)
+		}
+		if text, err := os.ReadFile(filepath.Join(w.dir, "state.json")); err != nil || strings.Contains(string(text), "s3cret") {
+			t.Errorf("the state file has a password, or cannot be read: %v", err)
 		}
 		stop()
 		if err := os.WriteFile(filepath.Join(w.dir, "state.json"), []byte(`[{"url":`), 0o600); err != nil {
