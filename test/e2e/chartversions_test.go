@@ -31,11 +31,12 @@ type companion struct {
 // impatient makes the companion scrape and ask as often as it can.
 var impatient = []string{"--exporter.interval=1s", "--interval=1s"}
 
-// startCompanion starts helm-chart-versions with a config for an exporter. It is stopped at the end of the test, where
+// startCompanion starts helm-chart-versions with a config for an exporter, once that is ready. It is stopped at the end of the test, where
 // any exit status but 0 is a failure.
 func startCompanion(t *testing.T, config string, of *exporter, flags ...string) companion {
 	t.Helper()
 	if of != nil {
+		of.awaitReady(t)
 		flags = append(flags, "--exporter.url="+of.metrics+"/metrics")
 	}
 	return runCompanion(t, writeFile(t, "repositories.yaml", config), nil, flags...)
@@ -307,7 +308,9 @@ func TestChartRepositoryRequests(t *testing.T) {
 	}
 	e := startExporter(t, shared.admin(), "--namespaces="+namespace)
 	once := startCompanion(t, repositories("own", daily.URL), e, "--exporter.interval=1s")
-	again := startCompanion(t, repositories("own", often.URL), e, impatient...)
+	limited, _ := newRepository(t)
+	limited.Break(charts.Status(http.StatusTooManyRequests, "Retry-After", "600"))
+	again := startCompanion(t, repositories("own", often.URL, "limited", limited.URL)+"rules: [{repository: own}]\n", e, impatient...)
 	eventually(t, patience, once.shows(compared(namespace, want...), namespace))
 	runs(t, namespace, "late", "new", "1.0.0")
 	want = append(want, "late new 1.0.0 1.0.0 none own")
@@ -326,6 +329,9 @@ func TestChartRepositoryRequests(t *testing.T) {
 		}
 		return nil
 	})
+	if n := limited.Answers(0); n != 1 {
+		t.Errorf("the repository that asked for ten minutes got %d requests", n)
+	}
 	if n := often.Answers(http.StatusOK); n != 1 {
 		t.Errorf("the index was sent %d times, want once", n)
 	}
