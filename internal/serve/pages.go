@@ -9,6 +9,7 @@ import (
 	"html/template"
 	"io/fs"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/klauspost/compress/gzhttp"
@@ -44,6 +45,41 @@ func NewPages(own fs.FS, funcs template.FuncMap) (*Pages, error) {
 	}
 	return &Pages{html}, nil
 }
+
+// PageSize is how many rows one page shows; it has well under 100 KB.
+const PageSize = 100
+
+// Pager is where a page stands in a table.
+type Pager struct {
+	Matched  int    // rows, on all pages
+	From, To int    // of them, from 1
+	First    string // URLs of pages, empty if there is none
+	Previous string
+	Next     string
+	Last     string
+}
+
+// NewPager returns where the page of a number is, or the one that is nearest to it. link returns the URL of a page.
+func NewPager(matched int, number string, link func(number string) string) Pager {
+	page, err := strconv.Atoi(number)
+	last := max((matched+PageSize-1)/PageSize, 1)
+	if err != nil {
+		page = 1
+	}
+	page = min(max(page, 1), last)
+	p := Pager{Matched: matched, From: min((page-1)*PageSize+1, matched), To: min(page*PageSize, matched)}
+	to := func(n int) string { return link(strconv.Itoa(n)) }
+	if page > 1 {
+		p.First, p.Previous = to(1), to(page-1)
+	}
+	if page < last {
+		p.Next, p.Last = to(page+1), to(last)
+	}
+	return p
+}
+
+// Begin returns the index of the first row.
+func (p Pager) Begin() int { return max(p.From-1, 0) }
 
 // Render writes a page whole or not at all.
 func (p *Pages) Render(w http.ResponseWriter, status int, name string, view any) {

@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -16,9 +15,6 @@ import (
 //go:embed templates
 var files embed.FS
 
-// pageSize is how many releases one page shows.
-const pageSize = 100
-
 // unknown is how the page calls releases without a level.
 const unknown = "unknown"
 
@@ -26,12 +22,10 @@ const unknown = "unknown"
 type page struct {
 	serve.Frame
 	*View
-	Text, Level    string // the filters
-	Facets         []facet
-	Shown          []*outdated.Row
-	Matched        int
-	From, To       int // of the matched ones, from 1
-	Previous, Next string
+	serve.Pager
+	Text, Level string // the filters
+	Facets      []facet
+	Shown       []*outdated.Row
 }
 
 // facet is one level, and how many releases have it.
@@ -81,44 +75,26 @@ func newPage(frame serve.Frame, view *View, given url.Values) *page {
 			p.Shown = append(p.Shown, r)
 		}
 	}
-	link := func(level string, number int) string {
+	link := func(level, number string) string {
 		q := url.Values{}
-		for key, value := range map[string]string{"q": p.Text, "level": level} {
+		for key, value := range map[string]string{"q": p.Text, "level": level, "page": number} {
 			if value != "" {
 				q.Set(key, value)
 			}
 		}
-		if number > 1 {
-			q.Set("page", strconv.Itoa(number))
-		}
 		return "?" + q.Encode()
 	}
 	for _, level := range []string{string(outdated.Major), string(outdated.Minor), string(outdated.Patch), unknown, string(outdated.None)} {
-		on := p.Level == level
-		if counts[level] == 0 && !on {
-			continue
+		f := facet{level, counts[level], p.Level == level, link(level, "")}
+		if f.On {
+			f.URL = link("", "")
 		}
-		f := facet{level, counts[level], on, link(level, 1)}
-		if on {
-			f.URL = link("", 1)
+		if f.Count > 0 || f.On {
+			p.Facets = append(p.Facets, f)
 		}
-		p.Facets = append(p.Facets, f)
 	}
-	p.Matched = len(p.Shown)
-	number, err := strconv.Atoi(given.Get("page"))
-	last := max((p.Matched+pageSize-1)/pageSize, 1)
-	if err != nil {
-		number = 1
-	}
-	number = min(max(number, 1), last)
-	p.From, p.To = min((number-1)*pageSize+1, p.Matched), min(number*pageSize, p.Matched)
-	p.Shown = p.Shown[max(p.From-1, 0):p.To]
-	if number > 1 {
-		p.Previous = link(p.Level, number-1)
-	}
-	if number < last {
-		p.Next = link(p.Level, number+1)
-	}
+	p.Pager = serve.NewPager(len(p.Shown), given.Get("page"), func(number string) string { return link(p.Level, number) })
+	p.Shown = p.Shown[p.Begin():p.To]
 	return p
 }
 

@@ -465,3 +465,46 @@ func BenchmarkScrape(b *testing.B) {
 		})
 	}
 }
+
+func TestThePageFiltersAndComesInPieces(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, oneIndex)
+		for i := range 150 {
+			w.releases["one"] = append(w.releases["one"], fmt.Sprintf("team-%d/old-%d app 1.0.0", i%2, i))
+		}
+		w.releases["one"] = append(w.releases["one"], "team-0/new app 2.0.0", "team-0/own <b>own 1.0.0")
+		w.has("prom", map[string][]string{"app": {"2.0.0"}})
+		tracker, _ := w.start(t, nil, exporterOne)
+		routes, err := tracker.Routes("1.2.3", http.NotFoundHandler())
+		if err != nil {
+			t.Fatal(err)
+		}
+		get := func(path string) string {
+			answer := httptest.NewRecorder()
+			routes.ServeHTTP(answer, httptest.NewRequest(http.MethodGet, path, nil))
+			return fmt.Sprint(answer.Code) + answer.Body.String()
+		}
+		if early := get("/metrics") + get("/"); !strings.Contains(early, "503waiting for the first answer of exporter one") || !strings.Contains(early, "Not complete yet") {
+			t.Errorf("before the first answers: %s", early)
+		}
+		settled()
+		for path, want := range map[string][]string{
+			"/":                       {"1 to 100 of 152 releases", `level=major">major <b>150`, `level=unknown">unknown <b>1`, `rel="next"`},
+			"/?page=2":                {"101 to 152 of 152 releases", ">new<", "&lt;b&gt;own", "no_repository", `rel="prev"`},
+			"/?level=none":            {"1 to 1 of 1 releases, filtered from 152", ">new<", `aria-current="true">none`},
+			"/?q=team-1+old":          {"1 to 75 of 75 releases, filtered from 152"},
+			"/?q=team-1&level=none":   {"No release of 152 matches", `href="?q=team-1"`},
+			"/?q=%22%3E%3Cscript%3Ex": {"No release", "&lt;script&gt;x"},
+		} {
+			got := get(path)
+			for _, part := range want {
+				if !strings.Contains(got, part) {
+					t.Errorf("%s has no %q:\n%s", path, part, got)
+				}
+			}
+			if strings.Contains(got, "<b>own") || strings.Contains(got, "<script>x") {
+				t.Errorf("%s: markup from a name or the query", path)
+			}
+		}
+	})
+}

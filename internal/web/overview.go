@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -13,12 +12,8 @@ import (
 	"github.com/helm-state-metrics/helm-state-metrics/internal/serve"
 )
 
-const (
-	// pageSize is how many releases one page shows; it has well under 100 KB.
-	pageSize = 100
-	// maxNamespaces is how many namespaces the filter suggests.
-	maxNamespaces = 100
-)
+// maxNamespaces is how many namespaces the filter suggests.
+const maxNamespaces = 100
 
 // overview is what the template of the status page shows.
 type overview struct {
@@ -30,12 +25,7 @@ type overview struct {
 	Rows       []row
 	Namespaces []string // suggestions
 	Total      int      // all releases
-	Matched    int      // those that the filters leave
-	From, To   int      // of the matched ones, from 1
-	First      string   // URLs of pages, empty if there is none
-	Previous   string
-	Next       string
-	Last       string
+	serve.Pager
 }
 
 // overviewQuery is what the filter form is filled in with.
@@ -89,9 +79,9 @@ func (p *pages) serveOverview(w http.ResponseWriter, req *http.Request) {
 	wanted, counts := selected(all, &q)
 	slices.SortFunc(wanted, by.compare)
 	view.Statuses, view.Columns = facets(counts, &q, here), headers(by, here)
-	view.paginate(len(wanted), given.Get("page"), here)
+	view.Pager = serve.NewPager(len(wanted), given.Get("page"), func(page string) string { return with(here, "page", page) })
 	now := time.Now()
-	for _, r := range wanted[max(view.From-1, 0):view.To] {
+	for _, r := range wanted[view.Begin():view.To] {
 		view.Rows = append(view.Rows, p.row(r, now))
 	}
 	p.Render(w, http.StatusOK, "overview.html", view)
@@ -204,24 +194,4 @@ func headers(o order, here url.Values) []header {
 		all = append(all, h)
 	}
 	return all
-}
-
-// paginate sets which of the matched releases are shown: those of the asked page, or of the one that is nearest
-// to it.
-func (v *overview) paginate(matched int, asked string, here url.Values) {
-	page, err := strconv.Atoi(asked)
-	last := max((matched+pageSize-1)/pageSize, 1)
-	if err != nil {
-		page = 1
-	}
-	page = min(max(page, 1), last)
-	v.Matched = matched
-	v.From, v.To = min((page-1)*pageSize+1, matched), min(page*pageSize, matched)
-	to := func(n int) string { return with(here, "page", strconv.Itoa(n)) }
-	if page > 1 {
-		v.First, v.Previous = to(1), to(page-1)
-	}
-	if page < last {
-		v.Next, v.Last = to(page+1), to(last)
-	}
 }
