@@ -24,6 +24,8 @@ const (
 	reloadInterval = 10 * time.Second
 	// publishDelay gathers what comes at the same time: a comparison takes milliseconds.
 	publishDelay = 100 * time.Millisecond
+	// retryScrape is when an exporter is scraped again that did not answer: it may be starting.
+	retryScrape = 5 * time.Second
 	// saveInterval is how often the state file is written at most.
 	saveInterval = 10 * time.Second
 )
@@ -77,6 +79,7 @@ type exporter struct {
 	name     string
 	busy     bool
 	tried    bool
+	next     time.Time // when to scrape it
 	last     time.Time // of the last success
 	failure  error     // of the last scrape
 	releases []outdated.Release
@@ -180,19 +183,15 @@ func (t *Tracker) Run(ctx context.Context) error {
 	defer running.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // before waiting
-	scrape, file := time.NewTicker(t.cfg.ScrapeInterval), time.NewTicker(reloadInterval)
-	defer scrape.Stop()
+	file := time.NewTicker(reloadInterval)
 	defer file.Stop()
 	due, publish := time.NewTimer(0), time.NewTimer(0)
 	publishing := true // soon
-	t.scrapeAll(ctx, &running)
 	for {
 		changed := true
 		select {
 		case <-ctx.Done():
 			return t.save()
-		case <-scrape.C:
-			t.scrapeAll(ctx, &running)
 		case s := <-t.scraps:
 			t.scraped(s)
 		case a := <-t.asks:
@@ -206,8 +205,8 @@ func (t *Tracker) Run(ctx context.Context) error {
 			t.publish()
 			changed, publishing = false, false
 		}
-		expiry := t.expire()
-		due.Reset(min(expiry, t.asking.start(func(q *question) { t.ask(ctx, q, &running) })))
+		scrape := t.scrapeDue(ctx, &running)
+		due.Reset(min(scrape, t.asking.start(func(q *question) { t.ask(ctx, q, &running) })))
 		if changed && !publishing {
 			publishing = true
 			publish.Reset(publishDelay)
@@ -242,13 +241,26 @@ func (t *Tracker) reloaded(asked bool) bool {
 	return true
 }
 
-// scrapeAll starts a scrape of each exporter that is not being scraped.
-func (t *Tracker) scrapeAll(ctx context.Context, running *sync.WaitGroup) {
+// scrapeDue drops the releases of exporters that have been away for two intervals, and starts the scrapes that are due. It
+// returns when to look again.
+func (t *Tracker) scrapeDue(ctx context.Context, running *sync.WaitGroup) time.Duration {
+	now := time.Now()
+	next := t.cfg.ScrapeInterval
 	for _, e := range t.exporters {
+		if expiry := e.last.Add(2 * t.cfg.ScrapeInterval); e.failure != nil && e.releases != nil {
+			if next = min(next, expiry.Sub(now)); !expiry.After(now) {
+				e.releases = nil
+				t.gather()
+			}
+		}
 		if e.busy {
 			continue
 		}
-		e.busy = true
+		if e.next.After(now) {
+			next = min(next, e.next.Sub(now))
+			continue
+		}
+		e.busy, e.next = true, now.Add(t.cfg.ScrapeInterval)
 		running.Go(func() {
 			limited, cancel := context.WithTimeout(ctx, min(t.cfg.ScrapeInterval, time.Minute))
 			defer cancel()
@@ -259,6 +271,7 @@ func (t *Tracker) scrapeAll(ctx context.Context, running *sync.WaitGroup) {
 			}
 		})
 	}
+	return max(next, 0)
 }
 
 func (t *Tracker) scraped(s scraped) {
@@ -266,27 +279,13 @@ func (t *Tracker) scraped(s scraped) {
 		t.log.Warn("Cannot scrape the exporter, will retry; its releases stay for two intervals", "exporter", s.name, "err", s.err)
 	}
 	s.busy, s.tried, s.failure = false, true, s.err
-	if s.err == nil {
-		s.releases, s.last = s.got, time.Now()
-		t.gather()
+	now := time.Now()
+	if s.err != nil {
+		s.next = now.Add(min(retryScrape, t.cfg.ScrapeInterval))
+		return
 	}
-}
-
-// expire drops the releases of exporters that have been away for too long. It returns when to look again.
-func (t *Tracker) expire() time.Duration {
-	next := time.Hour
-	for _, e := range t.exporters {
-		left := time.Until(e.last.Add(2 * t.cfg.ScrapeInterval))
-		switch {
-		case e.releases == nil || e.failure == nil:
-		case left <= 0:
-			e.releases = nil
-			t.gather()
-		default:
-			next = min(next, left)
-		}
-	}
-	return next
+	s.releases, s.last = s.got, now
+	t.gather()
 }
 
 // gather takes the releases of all exporters together, and what is to be asked about them. What several exporters

@@ -221,6 +221,20 @@ helm_release_chart_unresolved{chart="other",name="x",namespace="b",reason="no_re
 	})
 }
 
+func TestAnExporterThatIsStartingIsScrapedSoonAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, oneIndex)
+		w.has("prom", map[string][]string{"app": {"2.0.0"}})
+		tracker, _ := w.start(t, nil, exporterOne)
+		settled()
+		w.set(func() { w.releases["one"] = []string{"a/web app 1.0.0"} })
+		pass(5 * time.Second)
+		if got := lines(t, tracker, "helm_release_chart_outdated"); got == "" {
+			t.Error("it is not scraped again within six seconds")
+		}
+	})
+}
+
 func TestARepositoryIsAskedOncePerInterval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, oneIndex)
