@@ -27,9 +27,6 @@ const (
 	Major Level = "major"
 )
 
-// Levels returns all of them, the farthest first.
-func Levels() []Level { return []Level{Major, Minor, Patch, None} }
-
 // Reason is why the latest version is not known.
 type Reason string
 
@@ -101,7 +98,7 @@ func (c *Config) rule(running *Release) *Rule {
 			return &c.Rules[i]
 		}
 	}
-	return &c.otherwise
+	return &c.fallback
 }
 
 // Compare returns a row for each release that no rule ignores, those farthest behind first.
@@ -143,25 +140,27 @@ type subject struct {
 
 // rank is the place of a row: unknown ones come before those that are not behind.
 func (r *Row) rank() int {
-	switch r.Level {
-	case None:
-		return 4
-	case "":
-		return 3
-	}
-	return slices.Index(Levels(), r.Level)
+	return slices.Index([]Level{Major, Minor, Patch, "", None}, r.Level)
 }
 
-// source is where a chart comes from.
+// source is where a chart comes from, and which versions may be the latest one.
 type source struct {
-	row      Row // without versions, what is known
-	versions []*semver.Version
+	row      Row  // without versions, what is known
+	versions bool // whether there is any
+	latest   *semver.Version
+	// lines are the pre-releases by what they precede: the latest one of each, that a running one is compared with.
+	lines map[line]*semver.Version
 }
+
+// line is a version without its pre-release.
+type line struct{ major, minor, patch uint64 }
+
+func lineOf(v *semver.Version) line { return line{v.Major(), v.Minor(), v.Patch()} }
 
 // find finds the repository of a chart, and the versions there.
 func (c *Config) find(rule *Rule, chart string, known Known) source {
 	if rule.desired != nil {
-		return source{versions: []*semver.Version{rule.desired}}
+		return source{versions: true, latest: rule.desired}
 	}
 	var listed, failed []string
 	var versions []string
@@ -201,18 +200,34 @@ func (c *Config) find(rule *Rule, chart string, known Known) source {
 	case len(listed) == 0:
 		return unknown(NoRepository, "no repository with an index lists the chart; a rule can name an OCI repository")
 	}
-	return source{Row{Repository: listed[0]}, parse(versions)}
+	return rule.choose(listed[0], versions)
 }
 
-// parse leaves out what is not a semantic version: nothing can be said of it.
-func parse(versions []string) []*semver.Version {
-	var all []*semver.Version
-	for _, v := range versions {
-		if parsed, err := semver.NewVersion(v); err == nil {
-			all = append(all, parsed)
+// choose finds the latest of some versions. It leaves out what is not a semantic version: nothing can be said of it.
+func (r *Rule) choose(repository string, versions []string) source {
+	s := source{row: Row{Repository: repository}, lines: make(map[line]*semver.Version)}
+	for _, text := range versions {
+		v, err := semver.NewVersion(text)
+		if err != nil {
+			continue
+		}
+		s.versions = true
+		if r.strict != nil && r.strict.Check(v) || r.strict == nil && (v.Prerelease() == "" || r.Prerelease) {
+			s.latest = later(s.latest, v)
+		}
+		if v.Prerelease() != "" && (r.lenient == nil || r.lenient.Check(v)) {
+			s.lines[lineOf(v)] = later(s.lines[lineOf(v)], v)
 		}
 	}
-	return all
+	return s
+}
+
+// later returns the later of two versions, of which one may be nil.
+func later(a, b *semver.Version) *semver.Version {
+	if a == nil || b != nil && cmp.Or(b.Compare(a), strings.Compare(b.Original(), a.Original())) > 0 {
+		return b
+	}
+	return a
 }
 
 // quoted writes a name for YAML.
@@ -223,41 +238,31 @@ func quoted(name string) string {
 	return name
 }
 
-// compare compares a running version with the latest one that a rule allows.
+// compare compares a running version with the latest one. A pre-release that runs is also compared with other
+// pre-releases of the same version.
 func (r *Rule) compare(version string, from source) Row {
 	row := from.row
 	running, err := semver.NewVersion(version)
 	if err != nil {
 		return Row{Reason: NotSemver, Detail: "the running version is not a semantic version"}
 	}
-	if len(from.versions) == 0 {
-		if row.Reason == "" && row.Repository != "" {
-			row = Row{Reason: NotFound, Detail: fmt.Sprintf("repository %s has no semantic version of the chart", row.Repository)}
-		}
-		return row
+	latest := from.latest
+	if running.Prerelease() != "" {
+		latest = later(latest, from.lines[lineOf(running)])
 	}
-	var latest *semver.Version
-	for _, v := range from.versions {
-		if r.allows(v, running) && (latest == nil || cmp.Or(v.Compare(latest), strings.Compare(v.Original(), latest.Original())) > 0) {
-			latest = v
-		}
+	switch {
+	case latest != nil:
+		row.Latest = latest.Original()
+		row.Level, row.distance = distance(running, latest)
+	case row.Repository == "": // there is none, or it is not known yet
+	case !from.versions:
+		row = Row{Reason: NotFound, Detail: fmt.Sprintf("repository %s has no semantic version of the chart", row.Repository)}
+	case r.Constraint != "":
+		row = Row{Reason: NotFound, Detail: fmt.Sprintf("repository %s has no version of the chart that satisfies %s", row.Repository, r.Constraint)}
+	default:
+		row = Row{Reason: NotFound, Detail: fmt.Sprintf("repository %s has only pre-releases of the chart; a rule with prerelease: true allows them", row.Repository)}
 	}
-	if latest == nil {
-		return Row{Reason: NotFound, Detail: fmt.Sprintf("repository %s has no version of the chart that is allowed; pre-releases need prerelease: true", row.Repository)}
-	}
-	row.Latest = latest.Original()
-	row.Level, row.distance = distance(running, latest)
 	return row
-}
-
-// allows reports whether a version may be the latest one for a running version. A pre-release that runs is followed to
-// other pre-releases of the same version.
-func (r *Rule) allows(v, running *semver.Version) bool {
-	inLine := running.Prerelease() != "" && v.Major() == running.Major() && v.Minor() == running.Minor() && v.Patch() == running.Patch()
-	if r.strict != nil {
-		return r.strict.Check(v) || inLine && r.lenient.Check(v)
-	}
-	return v.Prerelease() == "" || r.Prerelease || inLine || r.desired != nil
 }
 
 // distance returns how far a running version is behind.

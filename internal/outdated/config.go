@@ -26,7 +26,7 @@ type Config struct {
 	APIVersion any `yaml:"apiVersion"`
 	Generated  any `yaml:"generated"`
 
-	otherwise Rule // for releases that no rule matches
+	fallback Rule // for releases that no rule matches
 }
 
 // Rule says what the latest version of some charts is. The first rule that matches a release applies.
@@ -92,6 +92,8 @@ func plain(err error) error {
 	text := strings.ReplaceAll(strings.TrimPrefix(err.Error(), "yaml: "), "unmarshal errors:\n", "")
 	text = strings.ReplaceAll(text, "\n", ";")
 	text = regexp.MustCompile(`field (.*) not found in type \S+`).ReplaceAllString(text, `unknown key "$1"`)
+	text = regexp.MustCompile(`(key "[^":]*):[^;]*`).ReplaceAllString(text, `$1:…"; there must be a space behind a colon`)
+	text = regexp.MustCompile(`unknown anchor '.*' referenced`).ReplaceAllString(text, "a value that begins with * needs quotes")
 	text = kinds.ReplaceAllString(text, "the value is of another kind than the key takes")
 	return errors.New(strings.Join(strings.Fields(text), " "))
 }
@@ -108,7 +110,9 @@ func linesOf(text []byte) (map[string][]int, error) {
 			list = *list.Alias
 		}
 		for _, element := range list.Content {
-			lines[key] = append(lines[key], element.Line)
+			if element.Tag != "!!null" { // which the decoder leaves out
+				lines[key] = append(lines[key], element.Line)
+			}
 		}
 	}
 	return lines, nil
@@ -123,6 +127,9 @@ func (r *Rule) complete(repositories map[string]int) (err error) {
 	}
 	if _, known := repositories[r.Repository]; r.Repository != "" && !known {
 		return fmt.Errorf("repository: no repository has the name %q", r.Repository)
+	}
+	if *r == (Rule{}) {
+		return errors.New("the rule is empty, and would apply to all releases; remove it")
 	}
 	asks := r.Repository != "" || r.Constraint != "" || r.Prerelease
 	if r.Ignore && (asks || r.DesiredVersion != "") {

@@ -15,10 +15,11 @@ import (
 const (
 	// keepUnused is how long an answer is kept that nobody needs.
 	keepUnused = 7 * 24 * time.Hour
-	// maxAsked is how many questions are asked at once, and maxAskedOfOne of one repository.
-	maxAsked      = 8
-	maxAskedOfOne = 4
-	// retryMin and retryMax bound the backoff of a question that was not answered.
+	// maxAsked is how many questions are asked of one repository at once.
+	maxAsked = 4
+	// fileInterval is how often an index on disk is asked for: if it has not changed that costs nothing.
+	fileInterval = time.Minute
+	// retryMin and retryMax bound the backoff of a question that was not answered, and of a repository that failed.
 	retryMin = time.Minute
 	retryMax = time.Hour
 )
@@ -29,9 +30,8 @@ type asking struct {
 	wanted       map[outdated.Question]string // with a version that runs
 	repositories map[string]*repository
 	order        []string                    // of repositories, as the config has them
-	kept         map[place]*chartrepo.Answer // of before, which no question has taken yet
-	busy         int
-	dirty        bool // since the answers were saved
+	unused       map[place]*chartrepo.Answer // of before, which no question has taken yet
+	dirty        bool                        // since the answers were saved
 }
 
 // question is one that is asked again and again.
@@ -40,8 +40,9 @@ type question struct {
 	repository *repository
 	running    string // a version of the chart that runs
 	answer     *chartrepo.Answer
-	failure    error // of the last time, nil if it was answered
-	tried      bool
+	result     chartrepo.Result // of the last time
+	failure    error            // of the last time, nil if it was answered
+	tried      bool             // since the start, or shortly before it
 	busy       bool
 	failures   int // since the last success
 	due        time.Time
@@ -50,12 +51,13 @@ type question struct {
 // repository is one that is asked.
 type repository struct {
 	Asker
-	cfg     chartrepo.Config
-	busy    int
-	pause   time.Time // until when it wants no question
-	results map[chartrepo.Result]int
-	changed bool             // since the start, so that what it said before is to be asked again
-	logged  chartrepo.Result // the failure that the log has told of, "" after a success
+	cfg      chartrepo.Config
+	busy     int
+	pause    time.Time // until when it is left alone
+	failures int       // that all of its charts share, since the last success
+	results  map[chartrepo.Result]int
+	changed  bool             // since the start, so that what it said before is to be asked again
+	logged   chartrepo.Result // the last of these failures
 }
 
 // asked is what came of a question.
@@ -67,7 +69,7 @@ type asked struct {
 // RepositoryState is how a repository is.
 type RepositoryState struct {
 	Name string
-	// Last is the oldest of the last successes of all questions to it, zero if it has never answered.
+	// Last is the oldest of the last successes of its charts, zero if it has never answered.
 	Last time.Time
 	// Charts is how many charts it has.
 	Charts  int
@@ -105,10 +107,10 @@ func (a *asking) drop(of outdated.Question) {
 	if q.answer == nil {
 		return
 	}
-	if a.kept == nil {
-		a.kept = make(map[place]*chartrepo.Answer)
+	if a.unused == nil {
+		a.unused = make(map[place]*chartrepo.Answer)
 	}
-	a.kept[q.place()] = q.answer
+	a.unused[q.place()] = q.answer
 }
 
 func (q *question) place() place { return placeOf(q.repository.cfg.URL, q.of.Chart) }
@@ -121,11 +123,11 @@ func (a *asking) want(questions map[outdated.Question]string, interval time.Dura
 		if q == nil {
 			q = &question{of: of, repository: a.repositories[of.Repository]}
 			a.questions[of] = q
-			if q.answer = a.kept[q.place()]; q.answer != nil {
-				delete(a.kept, q.place())
-				q.tried = true
+			if q.answer = a.unused[q.place()]; q.answer != nil {
+				delete(a.unused, q.place())
 				if !q.repository.changed {
-					q.due = q.answer.At.Add(jitter(interval))
+					q.due = q.answer.At.Add(jitter(q.repository.interval(interval)))
+					q.tried = q.due.After(time.Now())
 				}
 			}
 		}
@@ -157,9 +159,8 @@ func (a *asking) start(ask func(*question)) time.Duration {
 	}
 	slices.SortFunc(due, func(x, y *question) int { return x.due.Compare(y.due) })
 	for _, q := range due {
-		if a.busy < maxAsked && q.repository.busy < maxAskedOfOne { // otherwise when a reply comes
+		if q.repository.busy < maxAsked { // otherwise when a reply comes
 			q.busy = true
-			a.busy++
 			q.repository.busy++
 			ask(q)
 		}
@@ -170,26 +171,55 @@ func (a *asking) start(ask func(*question)) time.Duration {
 // replied takes a reply.
 func (a *asking) replied(got asked, interval time.Duration, log *slog.Logger) {
 	q, r, reply := got.question, got.repository, got.reply
-	a.busy--
 	r.busy--
 	r.results[reply.Result]++
-	q.busy, q.tried = false, true
 	now := time.Now()
-	if reply.RetryAfter > 0 {
-		r.pause = now.Add(reply.RetryAfter)
-	}
-	if q.failure = reply.Err; reply.Answer != nil {
-		q.answer, q.failure, q.failures, r.logged, a.dirty = reply.Answer, nil, 0, "", true
-		q.due = now.Add(jitter(interval))
+	q.busy, q.tried = false, true
+	before := q.result
+	q.result, q.failure = reply.Result, reply.Err
+	if reply.Answer != nil {
+		q.answer, q.failures, a.dirty = reply.Answer, 0, true
+		r.failures, r.logged = 0, ""
+		q.due = now.Add(jitter(r.interval(interval)))
 		return
 	}
-	q.due = now.Add(jitter(min(retryMin<<min(q.failures, 6), retryMax, interval)))
+	q.due = now.Add(backoff(q.failures, interval))
 	q.failures++
-	if r.logged != reply.Result {
+	isNew := before != reply.Result
+	if isOfAll(reply.Result) {
+		// Its other charts would get the same. Those that were asked at the same time count once.
+		if !r.pause.After(now) {
+			r.pause = now.Add(backoff(r.failures, interval))
+			r.failures++
+		}
+		if until := now.Add(reply.RetryAfter); until.After(r.pause) {
+			r.pause = until
+		}
+		isNew = r.logged != reply.Result
 		r.logged = reply.Result
-		log.Warn("Cannot ask the repository, will retry; what it said before is kept", "repository", q.of.Repository, "chart", q.of.Chart,
+	}
+	if isNew {
+		log.Warn("Cannot ask the repository, will retry; its last answer is kept", "repository", q.of.Repository, "chart", q.of.Chart,
 			"result", reply.Result, "err", reply.Err)
 	}
+}
+
+// isOfAll reports whether a failure is the repository's, not that of one chart.
+func isOfAll(result chartrepo.Result) bool {
+	return result == chartrepo.Failed || result == chartrepo.Unauthorized || result == chartrepo.RateLimited
+}
+
+// backoff returns how long to wait after some failures and one more.
+func backoff(failures int, interval time.Duration) time.Duration {
+	return jitter(min(retryMin<<min(failures, 6), retryMax, interval))
+}
+
+// interval returns how often a repository is asked.
+func (r *repository) interval(usual time.Duration) time.Duration {
+	if strings.HasPrefix(r.cfg.URL, "file:") {
+		return min(usual, fileInterval)
+	}
+	return usual
 }
 
 // jitter spreads what would come at the same time.
@@ -201,19 +231,26 @@ func jitter(d time.Duration) time.Duration {
 func (a *asking) known(of outdated.Question, chart string) ([]string, outdated.State) {
 	q := a.questions[of]
 	switch {
-	case q == nil || !q.tried:
+	case q == nil:
 		return nil, outdated.NotAsked
-	case q.answer == nil:
-		return nil, outdated.Failed
+	case q.answer != nil:
+		return q.answer.Charts[chart], outdated.Answered
+	case q.isPending():
+		return nil, outdated.NotAsked
+	case q.result == chartrepo.NotFound: // there is no index, so it lists no chart
+		return nil, outdated.Answered
 	}
-	return q.answer.Charts[chart], outdated.Answered
+	return nil, outdated.Failed
 }
+
+// isPending reports whether a question has not been tried, and is not left out because its repository fails.
+func (q *question) isPending() bool { return !q.tried && !q.repository.pause.After(time.Now()) }
 
 // pending names the questions that have not been tried.
 func (a *asking) pending() []string {
 	var names []string
 	for of, q := range a.questions {
-		if !q.tried {
+		if q.isPending() {
 			names = append(names, strings.TrimSpace("repository "+of.Repository+" "+of.Chart))
 		}
 	}
@@ -223,11 +260,10 @@ func (a *asking) pending() []string {
 
 // answers returns all that is known, for the state file.
 func (a *asking) answers() map[place]*chartrepo.Answer {
-	all := make(map[place]*chartrepo.Answer)
-	for at, answer := range a.kept {
-		if time.Since(answer.At) < keepUnused {
-			all[at] = answer
-		}
+	maps.DeleteFunc(a.unused, func(_ place, answer *chartrepo.Answer) bool { return time.Since(answer.At) > keepUnused })
+	all := maps.Clone(a.unused)
+	if all == nil {
+		all = make(map[place]*chartrepo.Answer)
 	}
 	for _, q := range a.questions {
 		if q.answer != nil {
@@ -243,23 +279,20 @@ func (a *asking) states() []RepositoryState {
 	for _, name := range a.order {
 		r := a.repositories[name]
 		s := RepositoryState{Name: name, Results: maps.Clone(r.results)}
-		first := true
 		for of, q := range a.questions {
-			if of.Repository != name || !q.tried {
+			if of.Repository != name {
 				continue
 			}
 			if q.failure != nil {
 				s.Failure = q.failure
 			}
-			var last time.Time
-			if q.answer != nil {
-				last = q.answer.At
-				s.Charts += len(q.answer.Charts)
+			if q.answer == nil {
+				continue
 			}
-			if first || last.Before(s.Last) {
-				s.Last = last
+			s.Charts += len(q.answer.Charts)
+			if s.Last.IsZero() || q.answer.At.Before(s.Last) {
+				s.Last = q.answer.At
 			}
-			first = false
 		}
 		states = append(states, s)
 	}

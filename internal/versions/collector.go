@@ -1,7 +1,6 @@
 package versions
 
 import (
-	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -20,7 +19,7 @@ type collector struct {
 
 // Collector returns the metrics. With a cluster those about releases have the label cluster.
 func (t *Tracker) Collector() prometheus.Collector {
-	clustered := slices.ContainsFunc(t.cfg.Exporters, func(e Exporter) bool { return e.Cluster != "" })
+	clustered := t.clustered()
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc(name, help, labels, nil)
 	}

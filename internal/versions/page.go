@@ -64,10 +64,12 @@ func (t *Tracker) Routes(version string, metrics http.Handler) (http.Handler, er
 
 func newPage(frame serve.Frame, view *View, given url.Values) *page {
 	p := &page{Frame: frame, View: view, Text: given.Get("q"), Level: given.Get("level")}
+	words := strings.Fields(strings.ToLower(p.Text[:min(len(p.Text), maxText)]))
+	words = words[:min(len(words), maxWords)]
 	counts := make(map[string]int)
 	for i := range view.Rows {
 		r := &view.Rows[i]
-		if !contains(r, p.Text) {
+		if !contains(r, words) {
 			continue
 		}
 		level := levelOf(r)
@@ -105,18 +107,19 @@ func levelOf(r *outdated.Row) string {
 	return string(r.Level)
 }
 
-// contains reports whether one of the names and versions of a row contains each word of a text.
-func contains(r *outdated.Row, text string) bool {
-	fields := []string{r.Cluster, r.Namespace, r.Name, r.Chart, r.Version, r.Latest, r.Repository, string(r.Reason)}
-	for word := range strings.FieldsSeq(text) {
-		if !slices.ContainsFunc(fields, func(field string) bool { return strings.Contains(field, word) }) {
+// maxWords and maxText bound the text that is searched for, since every row is compared with it.
+const (
+	maxWords = 16
+	maxText  = 512 // bytes
+)
+
+// contains reports whether one of the names and versions of a row contains each of some words, which are in lower case.
+func contains(r *outdated.Row, words []string) bool {
+	for _, word := range words {
+		if !slices.ContainsFunc([]string{r.Cluster, r.Namespace, r.Name, r.Chart, r.Version, r.Latest, r.Repository, string(r.Reason)},
+			func(field string) bool { return strings.Contains(strings.ToLower(field), word) }) {
 			return false
 		}
 	}
 	return true
-}
-
-// Clustered reports whether releases are of clusters with names.
-func (v *View) Clustered() bool {
-	return slices.ContainsFunc(v.Rows, func(r outdated.Row) bool { return r.Cluster != "" })
 }

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"unicode/utf8"
 
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
@@ -21,9 +22,10 @@ import (
 const (
 	// family is what tells which chart and version a release runs.
 	family = "helm_release_info"
-	// maxScrape bounds a scrape, in bytes: a release takes 200. maxLine bounds one line of it.
-	maxScrape = 128 << 20
-	maxLine   = 64 << 10
+	// These bound a scrape: a release takes about 200 bytes of text, and as many of memory.
+	maxScrape   = 64 << 20 // bytes
+	maxLine     = 64 << 10 // bytes
+	maxReleases = 200_000
 	// batch is how many lines are parsed at once: a parsed line takes ten times the memory.
 	batch = 1000
 )
@@ -45,13 +47,14 @@ func ParseExporter(text string) (Exporter, error) {
 		}
 	}
 	var err error
-	if e.URL, err = url.Parse(text); err != nil || e.URL.Host == "" || e.URL.Scheme != "http" && e.URL.Scheme != "https" {
+	if e.URL, err = url.Parse(text); err != nil || e.URL.Host == "" || e.URL.Scheme != "http" && e.URL.Scheme != "https" ||
+		!utf8.ValidString(e.Cluster+e.URL.Host+e.URL.Path) {
 		return e, errors.New("want a URL such as http://helm-state-metrics:8080/metrics") // without the text, which may have a password
 	}
 	return e, nil
 }
 
-// scrape returns the releases of an exporter, each once.
+// scrape returns the releases of an exporter.
 func (e Exporter) scrape(ctx context.Context, client *http.Client) ([]outdated.Release, error) {
 	at := *e.URL
 	query := at.Query()
@@ -78,7 +81,8 @@ func (e Exporter) scrape(ctx context.Context, client *http.Client) ([]outdated.R
 	return e.parse(http.MaxBytesReader(nil, response.Body, maxScrape))
 }
 
-// parse reads the lines of the family, and skips others.
+// parse reads the lines of the family, and skips others. It fails if there is no such family: then this is no
+// helm-state-metrics, or not its metrics.
 func (e Exporter) parse(text io.Reader) ([]outdated.Release, error) {
 	var releases []outdated.Release
 	lines := bufio.NewScanner(text)
@@ -95,10 +99,14 @@ func (e Exporter) parse(text io.Reader) ([]outdated.Release, error) {
 		}
 		return nil
 	}
-	pending := 0
+	pending, found := 0, false
 	for lines.Scan() {
 		if !bytes.HasPrefix(lines.Bytes(), []byte(family+"{")) {
+			found = found || bytes.HasPrefix(lines.Bytes(), []byte("# TYPE "+family+" "))
 			continue
+		}
+		if pending == maxReleases {
+			return nil, fmt.Errorf("more than %d releases; use --shard and --total-shards, and scrape each shard", maxReleases)
 		}
 		some.Write(lines.Bytes())
 		some.WriteByte('\n')
@@ -108,7 +116,13 @@ func (e Exporter) parse(text io.Reader) ([]outdated.Release, error) {
 			}
 		}
 	}
-	return releases, errors.Join(lines.Err(), flush())
+	if err := errors.Join(lines.Err(), flush()); err != nil {
+		return nil, err
+	}
+	if !found && pending == 0 {
+		return nil, fmt.Errorf("there is no %s; check that the URL ends in /metrics, and that the exporter exposes it", family)
+	}
+	return releases, nil
 }
 
 func (e Exporter) release(m *dto.Metric) outdated.Release {

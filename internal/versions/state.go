@@ -27,8 +27,8 @@ func placeOf(url, chart string) place {
 	return place{hex.EncodeToString(sum[:]), chart}
 }
 
-// kept is an answer in the state file.
-type kept struct {
+// saved is an answer in the state file.
+type saved struct {
 	place
 	Answer *chartrepo.Answer `json:"answer"`
 }
@@ -50,7 +50,7 @@ func loadState(path string) (map[place]*chartrepo.Answer, error) {
 	if err != nil {
 		return answers, err
 	}
-	var all []kept
+	var all []saved
 	if err := json.Unmarshal(text, &all); err != nil {
 		return answers, fmt.Errorf("%s: %w", path, err)
 	}
@@ -64,9 +64,9 @@ func loadState(path string) (map[place]*chartrepo.Answer, error) {
 
 // saveState replaces a state file. Whoever reads it sees the old or the new one.
 func saveState(path string, answers map[place]*chartrepo.Answer) (err error) {
-	all := make([]kept, 0, len(answers))
+	all := make([]saved, 0, len(answers))
 	for at, answer := range answers {
-		all = append(all, kept{at, answer})
+		all = append(all, saved{at, answer})
 	}
 	text, err := json.Marshal(all)
 	if err != nil {

@@ -4,12 +4,14 @@ package versions
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -24,6 +26,8 @@ const (
 	reloadInterval = 10 * time.Second
 	// publishDelay gathers what comes at the same time: a comparison takes milliseconds.
 	publishDelay = 100 * time.Millisecond
+	// scrapeTimeout bounds a scrape. One that hangs must leave time for others before the releases go.
+	scrapeTimeout = 15 * time.Second
 	// retryScrape is when an exporter is scraped again that did not answer: it may be starting.
 	retryScrape = 5 * time.Second
 	// saveInterval is how often the state file is written at most.
@@ -53,13 +57,13 @@ type Config struct {
 
 // Tracker follows exporters and repositories while it runs.
 type Tracker struct {
-	cfg    Config
-	log    *slog.Logger
-	view   atomic.Pointer[View]
-	ready  chan struct{} // closed when everything has been tried once
-	reload chan struct{}
-	scraps chan scraped
-	asks   chan asked
+	cfg     Config
+	log     *slog.Logger
+	view    atomic.Pointer[View]
+	ready   chan struct{} // closed when everything has been tried once
+	reload  chan struct{}
+	scrapes chan scraped
+	asks    chan asked
 
 	// All that follows belongs to Run.
 	text      []byte // that rules were read from
@@ -69,7 +73,8 @@ type Tracker struct {
 	exporters []*exporter
 	releases  []outdated.Release // of all exporters
 	asking    asking
-	told      map[string]bool // ambiguous charts that the log has named
+	logged    map[string]bool // ambiguous charts that the log has named
+	changed   bool            // since the last View
 	saved     time.Time
 }
 
@@ -94,8 +99,8 @@ type scraped struct {
 
 // View is what is known at one moment. It is immutable.
 type View struct {
-	At           time.Time
 	Rows         []outdated.Row
+	Clustered    bool // whether releases have a cluster
 	Exporters    []ExporterState
 	Repositories []RepositoryState
 	// Loaded is when the config was read, and Failure why a newer one could not be.
@@ -115,7 +120,7 @@ type ExporterState struct {
 // New reads the config and the state file. It starts nothing.
 func New(cfg Config) (*Tracker, error) {
 	t := &Tracker{
-		cfg: cfg, log: cfg.Logger, ready: make(chan struct{}), reload: make(chan struct{}, 1), scraps: make(chan scraped), asks: make(chan asked),
+		cfg: cfg, log: cfg.Logger, ready: make(chan struct{}), reload: make(chan struct{}, 1), scrapes: make(chan scraped), asks: make(chan asked),
 		asking: asking{questions: make(map[outdated.Question]*question)},
 	}
 	hosts := make(map[string]int)
@@ -125,13 +130,13 @@ func New(cfg Config) (*Tracker, error) {
 	for _, e := range cfg.Exporters {
 		name := e.URL.Host
 		if hosts[name] > 1 {
-			name = e.Cluster + " " + e.URL.Redacted()
+			name += e.URL.Path
 		}
 		t.exporters = append(t.exporters, &exporter{Exporter: e, name: name})
 	}
 	if cfg.StateFile != "" {
 		var err error
-		if t.asking.kept, err = loadState(cfg.StateFile); err != nil {
+		if t.asking.unused, err = loadState(cfg.StateFile); err != nil {
 			t.log.Warn("Cannot use the state file; all repositories are asked anew", "err", err)
 		}
 	}
@@ -157,7 +162,7 @@ func (t *Tracker) load() error {
 		return t.failure
 	}
 	t.rules, t.text, t.loaded = rules, text, time.Now()
-	t.told = nil
+	t.logged = nil
 	t.asking.configure(rules.Repositories, t.cfg.Open)
 	t.gather()
 	return nil
@@ -188,26 +193,27 @@ func (t *Tracker) Run(ctx context.Context) error {
 	due, publish := time.NewTimer(0), time.NewTimer(0)
 	publishing := true // soon
 	for {
-		changed := true
 		select {
 		case <-ctx.Done():
 			return t.save()
-		case s := <-t.scraps:
+		case s := <-t.scrapes:
 			t.scraped(s)
+			t.changed = true
 		case a := <-t.asks:
 			t.asking.replied(a, t.cfg.AskInterval, t.log)
+			t.changed = true
 		case <-file.C:
-			changed = t.reloaded(false)
+			t.reloaded(false)
 		case <-t.reload:
 			t.reloaded(true)
 		case <-due.C:
 		case <-publish.C:
 			t.publish()
-			changed, publishing = false, false
+			publishing = false
 		}
 		scrape := t.scrapeDue(ctx, &running)
 		due.Reset(min(scrape, t.asking.start(func(q *question) { t.ask(ctx, q, &running) })))
-		if changed && !publishing {
+		if t.changed && !publishing {
 			publishing = true
 			publish.Reset(publishDelay)
 		}
@@ -226,8 +232,8 @@ func (t *Tracker) ask(ctx context.Context, q *question, running *sync.WaitGroup)
 	})
 }
 
-// reloaded reads the config file, and reports whether something has changed.
-func (t *Tracker) reloaded(asked bool) bool {
+// reloaded reads the config file.
+func (t *Tracker) reloaded(asked bool) {
 	before, failure := t.loaded, t.failure
 	err := t.load()
 	switch {
@@ -235,10 +241,8 @@ func (t *Tracker) reloaded(asked bool) bool {
 		t.log.Error("Cannot load the config, the old one stays", "err", err)
 	case err == nil && t.loaded != before:
 		t.log.Info("Config loaded", "repositories", len(t.rules.Repositories), "rules", len(t.rules.Rules))
-	default:
-		return false
 	}
-	return true
+	t.changed = t.changed || err != nil || t.loaded != before
 }
 
 // scrapeDue drops the releases of exporters that have been away for two intervals, and starts the scrapes that are due. It
@@ -262,11 +266,11 @@ func (t *Tracker) scrapeDue(ctx context.Context, running *sync.WaitGroup) time.D
 		}
 		e.busy, e.next = true, now.Add(t.cfg.ScrapeInterval)
 		running.Go(func() {
-			limited, cancel := context.WithTimeout(ctx, min(t.cfg.ScrapeInterval, time.Minute))
+			limited, cancel := context.WithTimeout(ctx, min(t.cfg.ScrapeInterval/2, scrapeTimeout))
 			defer cancel()
 			got, err := e.scrape(limited, t.cfg.Client)
 			select {
-			case t.scraps <- scraped{e, got, err}:
+			case t.scrapes <- scraped{e, got, err}:
 			case <-ctx.Done():
 			}
 		})
@@ -282,19 +286,19 @@ func (t *Tracker) scraped(s scraped) {
 	now := time.Now()
 	if s.err != nil {
 		s.next = now.Add(min(retryScrape, t.cfg.ScrapeInterval))
-		return
+	} else {
+		s.releases, s.last = s.got, now
 	}
-	s.releases, s.last = s.got, now
 	t.gather()
 }
 
 // gather takes the releases of all exporters together, and what is to be asked about them. What several exporters
-// have, as replicas do, is that of the first.
+// have, as replicas do, is that of the first that answers.
 func (t *Tracker) gather() {
 	type key struct{ cluster, namespace, name string }
 	seen := make(map[key]bool)
-	t.releases = nil
-	for _, e := range t.exporters {
+	t.releases, t.changed = nil, true
+	for _, e := range slices.SortedStableFunc(slices.Values(t.exporters), func(a, b *exporter) int { return cmp.Compare(number(a.failure != nil), number(b.failure != nil)) }) {
 		for _, r := range e.releases {
 			if k := (key{r.Cluster, r.Namespace, r.Name}); !seen[k] {
 				seen[k] = true
@@ -307,7 +311,7 @@ func (t *Tracker) gather() {
 
 // publish compares, and shows what came of it.
 func (t *Tracker) publish() {
-	view := &View{At: time.Now(), Rows: t.rules.Compare(t.releases, t.asking.known), Repositories: t.asking.states(), Loaded: t.loaded, Failure: t.failure}
+	view := &View{Clustered: t.clustered(), Rows: t.rules.Compare(t.releases, t.asking.known), Repositories: t.asking.states(), Loaded: t.loaded, Failure: t.failure}
 	for _, e := range t.exporters {
 		view.Exporters = append(view.Exporters, ExporterState{e.name, e.last, e.failure})
 		if !e.tried {
@@ -317,18 +321,19 @@ func (t *Tracker) publish() {
 	if len(view.Pending) == 0 {
 		view.Pending = t.asking.pending()
 	}
-	told := make(map[string]bool)
+	logged := make(map[string]bool)
 	for i := range view.Rows {
 		r := &view.Rows[i]
-		if r.Reason != outdated.Ambiguous || told[r.Chart] {
+		if r.Reason != outdated.Ambiguous || logged[r.Chart] {
 			continue
 		}
-		if told[r.Chart] = true; !t.told[r.Chart] {
+		if logged[r.Chart] = true; !t.logged[r.Chart] {
 			t.log.Warn("Cannot tell where a chart comes from", "chart", r.Chart, "detail", r.Detail)
 		}
 	}
-	t.told = told
+	t.logged = logged
 	t.view.Store(view)
+	t.changed = false
 	if len(view.Pending) == 0 {
 		select {
 		case <-t.ready:
@@ -341,6 +346,11 @@ func (t *Tracker) publish() {
 			t.log.Error("Cannot write the state file", "err", err)
 		}
 	}
+}
+
+// clustered reports whether an exporter has a cluster.
+func (t *Tracker) clustered() bool {
+	return slices.ContainsFunc(t.cfg.Exporters, func(e Exporter) bool { return e.Cluster != "" })
 }
 
 // save writes the state file if answers have come since it was written.

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -35,8 +36,10 @@ type world struct {
 	replies map[string]chartrepo.Reply
 	// asked are the times of the questions, by the same.
 	asked map[string][]time.Time
+	// delay is how long a repository takes to fail.
+	delay time.Duration
 	// log is what was logged.
-	log strings.Builder
+	log logged
 	dir string
 }
 
@@ -59,6 +62,13 @@ func (w *world) set(change func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	change()
+}
+
+// times returns when a question was asked.
+func (w *world) times(question string) []time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.asked[question])
 }
 
 // has makes a repository answer.
@@ -86,6 +96,24 @@ func (w *world) RoundTrip(req *http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader(b.String()))}, nil
 }
 
+// logged is a log that may be read while it is written.
+type logged struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *logged) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *logged) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
 // repository is one of the world.
 type repository struct {
 	*world
@@ -93,7 +121,7 @@ type repository struct {
 }
 
 // Ask implements versions.Asker.
-func (r repository) Ask(_ context.Context, chart, _ string, last *chartrepo.Answer) chartrepo.Reply {
+func (r repository) Ask(ctx context.Context, chart, _ string, last *chartrepo.Answer) chartrepo.Reply {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	question := strings.TrimSpace(r.name + " " + chart)
@@ -101,6 +129,12 @@ func (r repository) Ask(_ context.Context, chart, _ string, last *chartrepo.Answ
 	reply, ok := r.replies[question]
 	switch {
 	case !ok:
+		r.mu.Unlock()
+		defer r.mu.Lock()
+		select {
+		case <-time.After(r.delay):
+		case <-ctx.Done():
+		}
 		return chartrepo.Reply{Result: "error", Err: errors.New("connection refused")}
 	case reply.Result == "not_modified":
 		same := *last
@@ -202,11 +236,11 @@ func TestEverythingIsTriedBeforeAnythingIsShown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, oneIndex)
 		w.releases["one"] = []string{"a/web app 1.0.0", "a/db db 2.0.0", "b/x other 1.0.0"}
+		w.has("prom", map[string][]string{"app": {"1.0.0", "2.0.0"}, "db": {"2.0.0"}})
 		tracker, _ := w.start(t, nil, exporterOne)
 		if err := tracker.WhyNotReady(); err == nil || !strings.Contains(err.Error(), "exporter one") {
 			t.Errorf("it is ready at once: %v", err)
 		}
-		w.set(func() { w.has("prom", map[string][]string{"app": {"1.0.0", "2.0.0"}, "db": {"2.0.0"}}) })
 		settled()
 		if err := tracker.WhyNotReady(); err != nil {
 			t.Error(err)
@@ -249,7 +283,7 @@ func TestARepositoryIsAskedOncePerInterval(t *testing.T) {
 			w.releases["one"] = append(w.releases["one"], "a/new new 1.0.0")
 		})
 		pass(72 * time.Hour)
-		times := w.asked["prom"]
+		times := w.times("prom")
 		if len(times) != 3 && len(times) != 4 {
 			t.Fatalf("asked %d times in three days", len(times))
 		}
@@ -269,7 +303,7 @@ func TestAFailureIsRetriedLaterAndLater(t *testing.T) {
 		settled()
 		expectLines(t, tracker, "helm_release_chart_unresolved{chart=\"app\",name=\"web\",namespace=\"a\",reason=\"repository_failed\"} 1\n")
 		pass(24 * time.Hour)
-		if n := len(w.asked["prom"]); n < 24 || n > 40 {
+		if n := len(w.times("prom")); n < 24 || n > 40 {
 			t.Errorf("asked %d times in a day, want a backoff up to an hour", n)
 		}
 		if n := strings.Count(w.log.String(), "Cannot ask the repository"); n != 1 {
@@ -296,17 +330,23 @@ func TestARepositoryThatIsTiredIsLeftAlone(t *testing.T) {
 		for _, chart := range []string{"app", "db", "c", "d", "e"} {
 			w.replies["own "+chart] = chartrepo.Reply{Result: "rate_limited", RetryAfter: 5 * time.Hour, Err: errors.New("too many requests")}
 		}
-		w.start(t, nil, exporterOne)
+		tracker, _ := w.start(t, nil, exporterOne)
 		pass(4 * time.Hour)
 		all := 0
-		for _, times := range w.asked {
-			all += len(times)
+		for _, chart := range []string{"app", "db", "c", "d", "e"} {
+			all += len(w.times("own " + chart))
 		}
 		if all != 4 {
 			t.Errorf("asked %d times, want the four that are asked at once", all)
 		}
+		if err := tracker.WhyNotReady(); err != nil {
+			t.Errorf("it waits for the repository: %v", err)
+		}
+		if got := lines(t, tracker, "helm_release_chart_unresolved"); strings.Count(got, "repository_failed") != 5 {
+			t.Errorf("want five releases whose repository failed:\n%s", got)
+		}
 		pass(2 * time.Hour)
-		if len(w.asked["own e"]) == 0 {
+		if len(w.times("own e")) == 0 {
 			t.Error("the others are not asked after the pause")
 		}
 	})
@@ -362,7 +402,7 @@ func TestTheStateFileSavesQuestions(t *testing.T) {
 		if got := lines(t, tracker, "helm_release_chart_outdated"); got != "helm_release_chart_outdated{name=\"web\",namespace=\"a\"} 1\n" {
 			t.Errorf("got %q after a restart", got)
 		}
-		if n := len(w.asked["prom"]); n != 1 {
+		if n := len(w.times("prom")); n != 1 {
 			t.Errorf("asked %d times, want once before the restart", n)
 		}
 		if text, err := os.ReadFile(filepath.Join(w.dir, "state.json")); err != nil || strings.Contains(string(text), "s3cret") {
@@ -374,7 +414,7 @@ func TestTheStateFileSavesQuestions(t *testing.T) {
 		}
 		w.start(t, withState, exporterOne)
 		settled()
-		if n := len(w.asked["prom"]); n != 2 || !strings.Contains(w.log.String(), "Cannot use the state file") {
+		if n := len(w.times("prom")); n != 2 || !strings.Contains(w.log.String(), "Cannot use the state file") {
 			t.Errorf("asked %d times, want once more with a broken state file, and a warning", n)
 		}
 		info, err := os.Stat(filepath.Join(w.dir, "state.json"))
@@ -382,6 +422,106 @@ func TestTheStateFileSavesQuestions(t *testing.T) {
 			t.Errorf("the state file: %v %v", info.Mode(), err)
 		}
 	})
+}
+
+func TestAnOldAnswerOfTheStateFileIsNotTheLast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, oneIndex)
+		w.releases["one"] = []string{"a/web app 1.0.0"}
+		w.has("prom", map[string][]string{"app": {"1.0.0"}})
+		withState := func(cfg *versions.Config) { cfg.StateFile = filepath.Join(w.dir, "state.json") }
+		_, stop := w.start(t, withState, exporterOne)
+		settled()
+		stop()
+		<-time.After(7 * 24 * time.Hour)
+		w.set(func() { w.has("prom", map[string][]string{"app": {"2.0.0"}}) })
+		tracker, _ := w.start(t, withState, exporterOne)
+		<-tracker.Ready()
+		if got := lines(t, tracker, "helm_release_chart_outdated"); !strings.HasSuffix(got, " 1\n") {
+			t.Errorf("it is ready with what it knew a week ago: %s", got)
+		}
+	})
+}
+
+func TestADeadRegistryIsNotAskedForEachChart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "repositories: [{name: own, url: oci://registry.example.com/helm}, {name: prom, url: https://charts.example.com}]\nrules: [{chart: own-*, repository: own}]\n")
+		w.has("prom", map[string][]string{"app": {"1.0.0"}})
+		w.releases["one"] = []string{"a/app app 1.0.0"}
+		w.delay = 30 * time.Second // of what does not answer
+		for i := range 1000 {
+			w.releases["one"] = append(w.releases["one"], fmt.Sprintf("a/own-%d own-%d 1.0.0", i, i))
+		}
+		tracker, _ := w.start(t, nil, exporterOne)
+		pass(31 * time.Second)
+		if err := tracker.WhyNotReady(); err != nil {
+			t.Error(err)
+		}
+		pass(10 * time.Minute)
+		if n := tracker.View().Repositories[0].Results["error"]; n > 24 {
+			t.Errorf("asked %d times in ten minutes", n)
+		}
+		if n := strings.Count(w.log.String(), "Cannot ask the repository"); n != 1 {
+			t.Errorf("the log has %d lines about it, want 1", n)
+		}
+		w.set(func() {
+			for i := range 1000 {
+				w.has(fmt.Sprintf("own own-%d", i), map[string][]string{fmt.Sprintf("own-%d", i): {"1.0.0"}})
+			}
+		})
+		pass(time.Hour)
+		if got := tracker.View().Repositories[0]; got.Charts != 1000 || got.Failure != nil {
+			t.Errorf("an hour after it is back: %+v", got)
+		}
+	})
+}
+
+func TestTheReplicaThatAnswersCounts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, oneIndex)
+		w.has("prom", map[string][]string{"app": {"2.0.0"}})
+		w.releases["one"], w.releases["two"] = []string{"a/web app 1.0.0"}, []string{"a/web app 1.0.0"}
+		tracker, _ := w.start(t, nil, exporterOne, "http://two/metrics")
+		settled()
+		w.set(func() {
+			delete(w.releases, "one")
+			w.releases["two"] = []string{"a/web app 2.0.0"}
+		})
+		pass(time.Minute)
+		if got := lines(t, tracker, "helm_release_chart_outdated"); !strings.HasSuffix(got, " 0\n") {
+			t.Errorf("what a replica says that is away: %s", got)
+		}
+	})
+}
+
+func TestScrapesThatAreNone(t *testing.T) {
+	line := "helm_release_info{chart=\"c\",chart_version=\"1.0.0\",name=\"%s\",namespace=\"a\"} 1\n"
+	for name, tc := range map[string]struct {
+		body string
+		want string // in the error, "" for none
+	}{
+		"no releases":                 {"# TYPE helm_release_info gauge\n", ""},
+		"other families":              {"# TYPE other gauge\nother 1\n# TYPE helm_release_info gauge\n" + fmt.Sprintf(line, "a"), ""},
+		"a login page":                {"<html>log in</html>\n", "/metrics"},
+		"another exporter":            {"# TYPE helm_release_info_total counter\n", "/metrics"},
+		"a line that is too long":     {fmt.Sprintf(line, strings.Repeat("x", 65<<10)), "too long"},
+		"a line that is not a metric": {"helm_release_info{name=\"a\" 1\n", "text format"},
+		"invalid UTF-8":               {fmt.Sprintf(line, "\xff"), "invalid"},
+		"more releases than can be":   {strings.Repeat(fmt.Sprintf(line, "a"), 200_001), "--total-shards"},
+		"more text than can be":       {"# TYPE helm_release_info gauge\n" + strings.Repeat(strings.Repeat("x", 1000)+"\n", 70_000), "too large"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, tc.body) }))
+			defer server.Close()
+			w := newWorld(t, "")
+			tracker, _ := w.start(t, func(cfg *versions.Config) { cfg.Client = server.Client() }, server.URL+"/metrics")
+			<-tracker.Ready()
+			failure := tracker.View().Exporters[0].Failure
+			if tc.want == "" && failure != nil || tc.want != "" && (failure == nil || !strings.Contains(failure.Error(), tc.want)) {
+				t.Errorf("got %v, want %q in it", failure, tc.want)
+			}
+		})
+	}
 }
 
 func TestAConfigThatIsWrongDoesNotReplaceOneThatIsRight(t *testing.T) {
@@ -411,7 +551,7 @@ func TestAConfigThatIsWrongDoesNotReplaceOneThatIsRight(t *testing.T) {
 		if got := successful() + lines(t, tracker, "helm_release_chart_outdated"); !strings.Contains(got, `successful 1`) || strings.Count(got, `namespace="a"} 0`) != 2 {
 			t.Errorf("after a right config:\n%s", got)
 		}
-		if n := len(w.asked["prom"]) + len(w.asked["two"]); n != 2 {
+		if n := len(w.times("prom")) + len(w.times("two")); n != 2 {
 			t.Errorf("asked %d times; repositories that stay need not be asked again", n)
 		}
 		if err := os.Remove(filepath.Join(w.dir, "config.yaml")); err != nil {
@@ -427,7 +567,7 @@ func TestAConfigThatIsWrongDoesNotReplaceOneThatIsRight(t *testing.T) {
 		w.configure(t, strings.Replace(two, "charts.example.com}", "charts.example.com, username: bot}", 1))
 		tracker.Reload()
 		settled()
-		if n := len(w.asked["prom"]); n != 2 {
+		if n := len(w.times("prom")); n != 2 {
 			t.Errorf("asked %d times; a repository with another user is asked again", n)
 		}
 	})

@@ -29,7 +29,8 @@ type Registry struct {
 // NewRegistry starts a registry that lists a number of tags on one page. The caller closes it.
 func NewRegistry(page int) *Registry {
 	r := &Registry{page: page, token: rand.Text(), content: registry.New(registry.Logger(log.New(io.Discard, "", 0)))}
-	r.Server = start(http.HandlerFunc(r.serve))
+	r.Server = newServer(http.HandlerFunc(r.serve))
+	r.Start()
 	return r
 }
 

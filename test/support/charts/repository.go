@@ -30,9 +30,10 @@ type Server struct {
 	requests           int         // guarded by mu
 }
 
-func start(handler http.Handler) *Server {
+// newServer returns a server that the caller starts when it has its place: then requests may come.
+func newServer(handler http.Handler) *Server {
 	s := &Server{answers: make(map[int]int)}
-	s.Server = httptest.NewServer(s.wrap(handler))
+	s.Server = httptest.NewUnstartedServer(s.wrap(handler))
 	return s
 }
 
@@ -119,7 +120,7 @@ func (c *counter) Unwrap() http.ResponseWriter { return c.ResponseWriter }
 // closes it.
 func NewRepository(dir string) *Server {
 	var s *Server
-	s = start(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	s = newServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !s.authorized(r) {
 			w.Header().Set("WWW-Authenticate", `Basic realm="charts"`)
 			http.Error(w, "a password is needed", http.StatusUnauthorized)
@@ -145,6 +146,7 @@ func NewRepository(dir string) *Server {
 		w.Header().Set("ETag", strconv.Quote(etag))
 		http.ServeContent(w, r, file, modified, bytes.NewReader(content))
 	}))
+	s.Start()
 	return s
 }
 
