@@ -27,6 +27,7 @@ type config struct {
 	dockerConfig string
 	once         bool
 	output       string
+	outputSet    bool
 	listen       *toolkit.FlagConfig
 	health       string
 	log          promslog.Config
@@ -71,7 +72,7 @@ func newApp(cfg *config) *kingpin.Application {
 	app.Flag("once", "Print what is behind, and exit.").
 		BoolVar(&cfg.once)
 	app.Flag("output", "What to print with --once: a table, or JSON.").
-		Default("table").EnumVar(&cfg.output, "table", "json")
+		Default("table").IsSetByUser(&cfg.outputSet).EnumVar(&cfg.output, "table", "json")
 	cfg.listen = kingpinflag.AddFlags(app, ":8083")
 	app.Flag("health.listen-address", "Address of the probes /livez and /readyz, always plain HTTP without authentication.").
 		Default(":8084").StringVar(&cfg.health)
@@ -87,8 +88,8 @@ func (c *config) complete() error {
 			return fmt.Errorf("--exporter.url: %w", err)
 		}
 		for _, other := range c.tracker.Exporters {
-			if *other.URL == *e.URL {
-				return fmt.Errorf("--exporter.url: %s is given twice", e.URL.Redacted())
+			if other.URL.Host == e.URL.Host && other.URL.Path == e.URL.Path {
+				return fmt.Errorf("--exporter.url: %s%s is given twice", e.URL.Host, e.URL.Path)
 			}
 		}
 		c.tracker.Exporters = append(c.tracker.Exporters, e)
@@ -98,6 +99,9 @@ func (c *config) complete() error {
 		if interval < time.Second {
 			return fmt.Errorf("--%s=%s: must be at least 1s", flag, model.Duration(interval))
 		}
+	}
+	if c.outputSet && !c.once {
+		return errors.New("--output needs --once")
 	}
 	if c.health == "" {
 		return errors.New("--health.listen-address is empty: the probes need an address")

@@ -120,8 +120,8 @@ func newApp(cfg *config) *kingpin.Application {
 // complete checks what kingpin cannot check.
 func (c *config) complete() (err error) {
 	w := &c.watch
-	w.Namespaces, w.DeniedNamespaces, w.ReleaseLabels = cli.Split(w.Namespaces), cli.Split(w.DeniedNamespaces), cli.Split(w.ReleaseLabels)
-	c.audiences, c.web.PagesHosts = cli.Split(c.audiences), cli.Split([]string{strings.ToLower(strings.Join(c.web.PagesHosts, ","))})
+	w.Namespaces, w.DeniedNamespaces, w.ReleaseLabels = split(w.Namespaces), split(w.DeniedNamespaces), split(w.ReleaseLabels)
+	c.audiences, c.web.PagesHosts = split(c.audiences), split([]string{strings.ToLower(strings.Join(c.web.PagesHosts, ","))})
 	if c.web.Health == "" {
 		return errors.New("--health.listen-address is empty: the probes need an address")
 	}
@@ -133,7 +133,7 @@ func (c *config) complete() (err error) {
 			}
 		}
 	}
-	for _, s := range cli.Split(c.storages) {
+	for _, s := range split(c.storages) {
 		w.Storages = append(w.Storages, release.Storage(s))
 		if s != string(release.Secrets) && s != string(release.ConfigMaps) {
 			return fmt.Errorf("--storage=%s: must be %s, %s or both", s, release.Secrets, release.ConfigMaps)
@@ -192,4 +192,15 @@ func (c *config) numbers() (err error) {
 		return fmt.Errorf("--shard=%d: must be less than --total-shards=%d; shards are numbered from 0", w.Shard, w.TotalShards)
 	}
 	return nil
+}
+
+// split returns the parts of lists that are separated by commas, each once.
+func split(values []string) []string {
+	var all []string
+	for part := range strings.SplitSeq(strings.Join(values, ","), ",") {
+		if part = strings.TrimSpace(part); part != "" && !slices.Contains(all, part) {
+			all = append(all, part)
+		}
+	}
+	return all
 }

@@ -90,7 +90,7 @@ func (c Config) Check() error {
 			return errors.New("url: write file:///PATH, with an absolute path")
 		}
 	default:
-		return fmt.Errorf("url: the scheme %.20q is not one of https, http, oci and file", u.Scheme)
+		return fmt.Errorf("url: the scheme %.20q is not one of https, http, oci and file; remove repository %.250q", u.Scheme, c.Name)
 	}
 	return nil
 }
@@ -180,7 +180,7 @@ func New(c Config, o Options) *Repository {
 		o.HeaderTimeout = 30 * time.Second
 	}
 	return &Repository{config: c, options: o, now: time.Now, limits: limits{
-		text: 256 << 20, whole: 2 << 20, piece: 1 << 20, versions: 1_000_000, kept: 64 << 20,
+		text: 256 << 20, whole: 2 << 20, piece: 1 << 20, versions: 200_000, kept: 64 << 20,
 		page: 4 << 20, tagBytes: 16 << 20, tags: 100_000, pages: 10_000,
 	}}
 }
@@ -203,7 +203,7 @@ func (r *Repository) Ask(ctx context.Context, chart, running string, last *Answe
 	var reply Reply
 	switch u.Scheme {
 	case "oci":
-		reply, err = r.askRegistry(ctx, u, user, chart, running)
+		reply, err = r.askRegistry(ctx, u, user, chart, running, last)
 	case "file":
 		reply, err = r.readFile(ctx, filepath.FromSlash(u.Path), last)
 	default:

@@ -111,7 +111,7 @@ entries:
   - {name: x, version: 4.0.0}
 `, charts{"a:b": {"1.0.0"}, "it's": {"2.0.0"}, "1password": {"3.0.0"}, "404": {"4.0.0"}}},
 	"numbers as versions, as Helm reads them": {
-		"apiVersion: v1\nentries:\n  a:\n  - name: a\n    version: 1.10\n  - name: a\n    version: 2\n", charts{"a": {"1.1", "2"}},
+		"apiVersion: v1\nentries:\n  a:\n  - name: a\n    version: 1.10\n  - name: a\n    version: 2\n  - name: a\n    version: 20240101\n", charts{"a": {"1.1", "2", "20240101"}},
 	},
 	"what Helm leaves out": {`apiVersion: v1
 entries:

@@ -131,7 +131,12 @@ func textOf(n *yaml.Node) string {
 	switch n.ShortTag() {
 	case "!!str":
 		return n.Value
-	case "!!int", "!!float":
+	case "!!int":
+		var number int64
+		if n.Decode(&number) == nil {
+			return strconv.FormatInt(number, 10)
+		}
+	case "!!float":
 		var number float64
 		if n.Decode(&number) == nil {
 			return strconv.FormatFloat(number, 'g', -1, 64)

@@ -23,7 +23,7 @@ import (
 )
 
 // askRegistry asks an OCI registry for the tags of a chart.
-func (r *Repository) askRegistry(ctx context.Context, u *url.URL, who user, chart, running string) (Reply, error) {
+func (r *Repository) askRegistry(ctx context.Context, u *url.URL, who user, chart, running string, last *Answer) (Reply, error) {
 	answer := &Answer{At: r.now(), Charts: map[string][]string{}}
 	ref := ociReference(u, chart)
 	if strings.Contains(chart, "/") || !validName(chart) || ref.ValidateRepository() != nil {
@@ -62,7 +62,8 @@ func (r *Repository) askRegistry(ctx context.Context, u *url.URL, who user, char
 		if pulls(ctx, repository, running) {
 			return Reply{}, fail(Forbidden, "the registry lets the user pull %s but not list its tags (%d)", ref, status)
 		}
-		if status == http.StatusNotFound {
+		// Registries say so of charts that the user may not see any more, too. So it takes back no answer.
+		if status == http.StatusNotFound && (last == nil || len(last.Charts[chart]) == 0) {
 			return Reply{Answer: answer, Result: NotFound}, nil
 		}
 	}

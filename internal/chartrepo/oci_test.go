@@ -80,6 +80,11 @@ func TestTags(t *testing.T) {
 	if reply.Result != chartrepo.NotFound || reply.Answer == nil || len(reply.Answer.Charts) != 0 || reply.Err != nil {
 		t.Errorf("an unknown chart: got %+v", reply)
 	}
+	last := &chartrepo.Answer{Charts: map[string][]string{"b": {"1.0.0"}}}
+	reply = chartrepo.New(chartrepo.Config{Name: "n", URL: ociURL(server)}, chartrepo.Options{}).Ask(t.Context(), "b", "1.0.0", last)
+	if reply.Result != chartrepo.NotFound || reply.Answer != nil || reply.Err == nil {
+		t.Errorf("a chart that was there: got %+v, want a failure, which takes back no answer", reply)
+	}
 }
 
 // page serves a page of tags with a link to the next, which the registry itself does not have.

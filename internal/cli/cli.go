@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"slices"
 	"strings"
 	"syscall"
 
@@ -73,15 +72,4 @@ func (n named) IsBoolFlag() bool {
 func (n named) IsCumulative() bool {
 	v, ok := n.Value.(interface{ IsCumulative() bool })
 	return ok && v.IsCumulative()
-}
-
-// Split returns the parts of lists that are separated by commas, each once.
-func Split(values []string) []string {
-	var all []string
-	for part := range strings.SplitSeq(strings.Join(values, ","), ",") {
-		if part = strings.TrimSpace(part); part != "" && !slices.Contains(all, part) {
-			all = append(all, part)
-		}
-	}
-	return all
 }

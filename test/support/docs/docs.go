@@ -52,7 +52,7 @@ func Flags(app *kingpin.Application) string {
 			continue
 		}
 		value := ""
-		if len(f.Default) > 0 {
+		if strings.Join(f.Default, "") != "" {
 			value = "`" + strings.Join(f.Default, ",") + "`"
 		}
 		fmt.Fprintf(&b, "| `--%s` | %s | %s |\n", f.Name, value, strings.ReplaceAll(f.Help, "|", `\|`))
