@@ -36,7 +36,7 @@ const (
 	Ambiguous        Reason = "ambiguous"         // several do
 	NotFound         Reason = "not_found"         // the rule's repository has no such version
 	NotSemver        Reason = "not_semver"        // the running version cannot be compared
-	RepositoryFailed Reason = "repository_failed" // one that may have the chart has never answered
+	RepositoryFailed Reason = "repository_failed" // none lists the chart, and one has never answered
 )
 
 // Row is what is known of a release.
@@ -46,9 +46,10 @@ type Row struct {
 	Latest, Repository string
 	// Level is "" if the latest version is not known.
 	Level Level
-	// Reason is why it is not known, in one word, and Detail in a sentence. If both Level and Reason are "", a
-	// repository has not been asked yet.
+	// Reason is why it is not known, in one word. If both Level and Reason are "", a repository has not been asked
+	// yet.
 	Reason Reason
+	// Detail explains the Reason, or restricts what is known, in a sentence.
 	Detail string
 
 	distance uint64 // between the numbers that differ
@@ -162,9 +163,8 @@ func (c *Config) find(rule *Rule, chart string, known Known) source {
 	if rule.desired != nil {
 		return source{versions: true, latest: rule.desired}
 	}
-	var listed, failed []string
-	var versions []string
-	asked := true
+	var listed, failed, versions []string
+	pending := false
 	for _, r := range c.Repositories {
 		q := Question{Repository: r.Name}
 		if r.IsOCI() {
@@ -176,7 +176,7 @@ func (c *Config) find(rule *Rule, chart string, known Known) source {
 		has, state := known(q, chart)
 		switch {
 		case state == NotAsked:
-			asked = false
+			pending = true
 		case state == Failed:
 			failed = append(failed, r.Name)
 		case len(has) > 0:
@@ -189,18 +189,20 @@ func (c *Config) find(rule *Rule, chart string, known Known) source {
 	switch {
 	case len(listed) > 1:
 		return unknown(Ambiguous, "repositories %s list the chart; a rule settles it: {chart: %s, repository: %s}", strings.Join(listed, ", "), quoted(chart), quoted(listed[0]))
-	case !asked:
+	case len(listed) == 1:
+		s := rule.choose(listed[0], versions)
+		if len(failed) > 0 {
+			s.row.Detail = fmt.Sprintf("repository %s has never answered, and may list the chart, too", strings.Join(failed, ", "))
+		}
+		return s
+	case pending:
 		return source{}
-	case len(failed) > 0 && rule.Repository != "":
-		return unknown(RepositoryFailed, "repository %s has never answered", rule.Repository)
 	case len(failed) > 0:
-		return unknown(RepositoryFailed, "repository %s may list the chart, and has never answered; remove it, or add a rule that names another", strings.Join(failed, ", "))
-	case len(listed) == 0 && rule.Repository != "":
+		return unknown(RepositoryFailed, "repository %s has never answered", strings.Join(failed, ", "))
+	case rule.Repository != "":
 		return unknown(NotFound, "repository %s does not have the chart", rule.Repository)
-	case len(listed) == 0:
-		return unknown(NoRepository, "no repository with an index lists the chart; a rule can name an OCI repository")
 	}
-	return rule.choose(listed[0], versions)
+	return unknown(NoRepository, "no repository with an index lists the chart; a rule can name an OCI repository")
 }
 
 // choose finds the latest of some versions. It leaves out what is not a semantic version: nothing can be said of it.

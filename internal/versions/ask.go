@@ -199,8 +199,14 @@ func (a *asking) replied(got asked, interval time.Duration, log *slog.Logger) {
 		r.logged = reply.Result
 	}
 	if isNew {
-		log.Warn("Cannot ask the repository, will retry; its last answer is kept", "repository", q.of.Repository, "chart", q.of.Chart,
-			"result", reply.Result, "err", reply.Err)
+		log := log.With("repository", q.of.Repository, "result", reply.Result, "err", reply.Err)
+		if q.of.Chart != "" {
+			log = log.With("chart", q.of.Chart)
+		}
+		if q.answer != nil {
+			log = log.With("last_answer", q.answer.At)
+		}
+		log.Warn("Cannot ask the repository")
 	}
 }
 
@@ -237,8 +243,6 @@ func (a *asking) known(of outdated.Question, chart string) ([]string, outdated.S
 		return q.answer.Charts[chart], outdated.Answered
 	case q.isPending():
 		return nil, outdated.NotAsked
-	case q.result == chartrepo.NotFound: // there is no index, so it lists no chart
-		return nil, outdated.Answered
 	}
 	return nil, outdated.Failed
 }

@@ -76,6 +76,7 @@ type Tracker struct {
 	logged    map[string]bool // ambiguous charts that the log has named
 	changed   bool            // since the last View
 	saved     time.Time
+	unsaved   error // why the state file could not be written the last time
 }
 
 // exporter is what is known of an Exporter.
@@ -195,7 +196,8 @@ func (t *Tracker) Run(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
-			return t.save()
+			t.save()
+			return nil
 		case s := <-t.scrapes:
 			t.scraped(s)
 			t.changed = true
@@ -342,9 +344,7 @@ func (t *Tracker) publish() {
 		}
 	}
 	if time.Since(t.saved) > saveInterval {
-		if err := t.save(); err != nil {
-			t.log.Error("Cannot write the state file", "err", err)
-		}
+		t.save()
 	}
 }
 
@@ -353,17 +353,17 @@ func (t *Tracker) clustered() bool {
 	return slices.ContainsFunc(t.cfg.Exporters, func(e Exporter) bool { return e.Cluster != "" })
 }
 
-// save writes the state file if answers have come since it was written.
-func (t *Tracker) save() error {
+// save writes the state file if answers have come since it was written. A failure is logged once.
+func (t *Tracker) save() {
 	if t.cfg.StateFile == "" || !t.asking.dirty {
-		return nil
+		return
 	}
 	t.saved = time.Now()
-	if err := saveState(t.cfg.StateFile, t.asking.answers()); err != nil {
-		return fmt.Errorf("--state.file=%s: %w", t.cfg.StateFile, err)
+	err := saveState(t.cfg.StateFile, t.asking.answers())
+	if err != nil && t.unsaved == nil {
+		t.log.Error("Cannot write the state file; after a restart all repositories are asked", "err", err)
 	}
-	t.asking.dirty = false
-	return nil
+	t.asking.dirty, t.unsaved = err != nil, err
 }
 
 // WhyNotReady returns what has not been tried yet, nil if all has.
