@@ -24,7 +24,7 @@ import (
 const (
 	// reloadInterval is how often the config file is compared with what was read.
 	reloadInterval = 10 * time.Second
-	// publishDelay gathers what comes at the same time: a comparison takes milliseconds.
+	// publishDelay gathers what comes at the same time, at least. A comparison takes a tenth of the time at most.
 	publishDelay = 100 * time.Millisecond
 	// scrapeTimeout bounds a scrape. One that hangs must leave time for others before the releases go.
 	scrapeTimeout = 15 * time.Second
@@ -75,6 +75,7 @@ type Tracker struct {
 	asking    asking
 	logged    map[string]bool // ambiguous charts that the log has named
 	changed   bool            // since the last View
+	cost      time.Duration // of the last View
 	saved     time.Time
 	unsaved   error // why the state file could not be written the last time
 }
@@ -217,7 +218,7 @@ func (t *Tracker) Run(ctx context.Context) error {
 		due.Reset(min(scrape, t.asking.start(func(q *question) { t.ask(ctx, q, &running) })))
 		if t.changed && !publishing {
 			publishing = true
-			publish.Reset(publishDelay)
+			publish.Reset(max(publishDelay, 9*t.cost))
 		}
 	}
 }
@@ -313,6 +314,7 @@ func (t *Tracker) gather() {
 
 // publish compares, and shows what came of it.
 func (t *Tracker) publish() {
+	start := time.Now()
 	view := &View{Clustered: t.clustered(), Rows: t.rules.Compare(t.releases, t.asking.known), Repositories: t.asking.states(), Loaded: t.loaded, Failure: t.failure}
 	for _, e := range t.exporters {
 		view.Exporters = append(view.Exporters, ExporterState{e.name, e.last, e.failure})
@@ -335,7 +337,7 @@ func (t *Tracker) publish() {
 	}
 	t.logged = logged
 	t.view.Store(view)
-	t.changed = false
+	t.changed, t.cost = false, time.Since(start)
 	if len(view.Pending) == 0 {
 		select {
 		case <-t.ready:
