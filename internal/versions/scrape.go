@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -20,8 +21,9 @@ import (
 )
 
 const (
-	// family is what tells which chart and version a release runs.
-	family = "helm_release_info"
+	// family is what tells which chart and version a release runs, and statuses which releases do not run.
+	family   = "helm_release_info"
+	statuses = "helm_release_other_status"
 	// These bound a scrape: a release takes about 200 bytes of text, and as many of memory.
 	maxScrape   = 64 << 20 // bytes
 	maxLine     = 64 << 10 // bytes
@@ -58,7 +60,7 @@ func ParseExporter(text string) (Exporter, error) {
 func (e Exporter) scrape(ctx context.Context, client *http.Client) ([]outdated.Release, error) {
 	at := *e.URL
 	query := at.Query()
-	query.Set("name[]", family)
+	query["name[]"] = []string{family, statuses}
 	at.RawQuery = query.Encode()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, at.String(), http.NoBody)
 	if err != nil {
@@ -81,10 +83,11 @@ func (e Exporter) scrape(ctx context.Context, client *http.Client) ([]outdated.R
 	return e.parse(http.MaxBytesReader(nil, response.Body, maxScrape))
 }
 
-// parse reads the lines of the family, and skips others. It fails if there is no such family: then this is no
-// helm-state-metrics, or not its metrics.
+// parse reads the releases that are not uninstalled with their history kept. It fails if there is no family of
+// releases: then this is no helm-state-metrics, or not its metrics.
 func (e Exporter) parse(text io.Reader) ([]outdated.Release, error) {
 	var releases []outdated.Release
+	uninstalled := make(map[outdated.Release]bool) // by namespace and name
 	lines := bufio.NewScanner(text)
 	lines.Buffer(nil, maxLine)
 	var some bytes.Buffer
@@ -97,12 +100,20 @@ func (e Exporter) parse(text io.Reader) ([]outdated.Release, error) {
 		for _, m := range families[family].GetMetric() {
 			releases = append(releases, e.release(m))
 		}
+		for _, m := range families[statuses].GetMetric() {
+			if slices.ContainsFunc(m.GetLabel(), func(l *dto.LabelPair) bool { return l.GetName() == "status" && l.GetValue() == "uninstalled" }) {
+				uninstalled[e.release(m)] = true
+			}
+		}
 		return nil
 	}
 	pending, found := 0, false
 	for lines.Scan() {
-		if !bytes.HasPrefix(lines.Bytes(), []byte(family+"{")) {
-			found = found || bytes.HasPrefix(lines.Bytes(), []byte("# TYPE "+family+" "))
+		switch line := lines.Bytes(); {
+		case bytes.HasPrefix(line, []byte(family+"{")), bytes.HasPrefix(line, []byte("# TYPE "+family+" ")):
+			found = true
+		case bytes.HasPrefix(line, []byte(statuses+"{")):
+		default:
 			continue
 		}
 		if pending == maxReleases {
@@ -119,10 +130,12 @@ func (e Exporter) parse(text io.Reader) ([]outdated.Release, error) {
 	if err := errors.Join(lines.Err(), flush()); err != nil {
 		return nil, err
 	}
-	if !found && pending == 0 {
+	if !found {
 		return nil, fmt.Errorf("there is no %s; check that the URL ends in /metrics, and that the exporter exposes it", family)
 	}
-	return releases, nil
+	return slices.DeleteFunc(releases, func(r outdated.Release) bool {
+		return uninstalled[outdated.Release{Cluster: r.Cluster, Namespace: r.Namespace, Name: r.Name}]
+	}), nil
 }
 
 func (e Exporter) release(m *dto.Metric) outdated.Release {

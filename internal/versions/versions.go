@@ -75,7 +75,7 @@ type Tracker struct {
 	asking    asking
 	logged    map[string]bool // ambiguous charts that the log has named
 	changed   bool            // since the last View
-	cost      time.Duration // of the last View
+	cost      time.Duration   // of the last View
 	saved     time.Time
 	unsaved   error // why the state file could not be written the last time
 }

@@ -81,7 +81,7 @@ func (w *world) RoundTrip(req *http.Request) (*http.Response, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	releases, ok := w.releases[req.URL.Host]
-	if !ok || req.URL.Query().Get("name[]") != "helm_release_info" {
+	if !ok || !slices.Equal(req.URL.Query()["name[]"], []string{"helm_release_info", "helm_release_other_status"}) {
 		return nil, errors.New("no route to host")
 	}
 	var b strings.Builder
@@ -492,6 +492,25 @@ func TestTheReplicaThatAnswersCounts(t *testing.T) {
 			t.Errorf("what a replica says that is away: %s", got)
 		}
 	})
+}
+
+func TestUninstalledReleasesDoNotCount(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, `# TYPE helm_release_info gauge
+helm_release_info{chart="c",chart_version="1.0.0",name="kept",namespace="a"} 1
+helm_release_info{chart="c",chart_version="1.0.0",name="runs",namespace="a"} 1
+helm_release_info{chart="c",chart_version="1.0.0",name="kept",namespace="b"} 1
+helm_release_other_status{name="kept",namespace="a",status="uninstalled"} 1
+helm_release_other_status{name="kept",namespace="b",status="uninstalling"} 1
+`)
+	}))
+	defer server.Close()
+	w := newWorld(t, "")
+	tracker, _ := w.start(t, func(cfg *versions.Config) { cfg.Client = server.Client() }, server.URL+"/metrics")
+	<-tracker.Ready()
+	if got := lines(t, tracker, "helm_release_chart_unresolved"); strings.Count(got, "\n") != 2 || strings.Contains(got, `name="kept",namespace="a"`) {
+		t.Errorf("got\n%s", got)
+	}
 }
 
 func TestScrapesThatAreNone(t *testing.T) {
