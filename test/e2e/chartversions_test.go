@@ -214,9 +214,9 @@ func TestChartVersions(t *testing.T) {
 		"(helm_release_info * on (namespace, name) group_left (latest_version, level, repository) helm_release_chart_latest_info)"))
 	eventually(t, patience, answer{series: series{"": 4}}.to(p, "sum(helm_release_chart_outdated)"))
 	documented(t, p, true, map[string]string{
-		`sum by (cluster, repository, result) (helm_chart_repository_requests_total{result!~"ok|not_modified"}) > 0`: "all are answered",
-		`max by (cluster, namespace, job, exporter) (helm_chart_versions_exporter_up) == 0`:                          "the exporter is up",
-		`min by (cluster, namespace, job) (helm_chart_versions_config_last_reload_successful) == 0`:                  "the config is right",
+		`sum by (cluster, repository, result) (increase(helm_chart_repository_requests_total{result!~"ok|not_modified"}[1d])) > 0`: "all are answered",
+		`max by (cluster, namespace, job, exporter) (helm_chart_versions_exporter_up) == 0`:                                        "the exporter is up",
+		`min by (cluster, namespace, job) (helm_chart_versions_config_last_reload_successful) == 0`:                                "the config is right",
 	}, func(string, series) {})
 	expect.NoError(t, c.has(series{`helm_chart_repository_charts{repository="own"}`: 3, `helm_chart_repository_charts{repository="team"}`: 1})())
 	expect.NoError(t, c.answers("/", http.StatusOK, "dropped", "1.9.0", "2.0.1", "own", "team")())

@@ -299,6 +299,8 @@ chartVersions:
   interval: 12h
   exporterURLs: ["cluster=other,https://example.test/metrics"]
   stateVolume: {persistentVolumeClaim: {claimName: state}}
+  allowUnauthenticated: true
+  monitor: {metricRelabelings: [{action: labeldrop, regex: chart}]}
   extraArgs: [--log.level=debug]
   env: [{name: HTTPS_PROXY, value: "http://proxy.example.test:3128"}]
   extraVolumes: [{name: index, emptyDir: {}}]

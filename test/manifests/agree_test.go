@@ -73,6 +73,7 @@ const (
 	both  = "storage={secrets,configmaps}"
 
 	versions = "chartVersions.enabled=true"
+	open     = "chartVersions.allowUnauthenticated=true"
 	policy   = "networkPolicy.enabled=true,networkPolicy.namespaces={monitoring}"
 	token    = "podMonitor.authorization.credentials.name=" + name + "-scraper,podMonitor.authorization.credentials.key=token"
 )

@@ -95,6 +95,11 @@ func TestBadValues(t *testing.T) {
 		"chartVersions.exporterURLs={exporter:8080}":                                            "exporterURLs",
 		"chartVersions.config.repositories=stable":                                              "repositories",
 		"chartVersions.interval=daily":                                                          "interval",
+		"chartVersions.config.repositories[0].password=1":                                       "password",
+		"chartVersions.config.repositories[0].mirror=a":                                         "mirror",
+		"chartVersions.config.rules[0].constraint=1":                                            "constraint",
+		"chartVersions.config.rules[0].charts=web":                                              "charts",
+		versions + ",auth.enabled=true":                                                         "allowUnauthenticated",
 		versions + ",service.enabled=false":                                                     "service.enabled",
 		versions + ",payload=never":                                                             "payload=lazy",
 		versions + ",tls.enabled=true,tls.webConfig.basic_auth_users.scraper=hash":              "neither a password",
@@ -270,7 +275,7 @@ func TestChartVersions(t *testing.T) {
 		},
 	} {
 		inBoth(t, func(t *testing.T, helm string) {
-			pod := chartVersions(t, expect.Value(template(helm, "--kube-version=1.28.0", "--set="+versions+","+values))(t)).Spec.Template.Spec
+			pod := chartVersions(t, expect.Value(template(helm, "--kube-version=1.28.0", "--set="+versions+","+open+","+values))(t)).Spec.Template.Spec
 			container := pod.Containers[0]
 			expect.Equal(t, values+": the flags differ", append([]string{config, state}, want...), container.Args)
 			expect.Equal(t, "the program differs", []string{"/helm-chart-versions"}, container.Command)
@@ -330,6 +335,50 @@ func TestChartVersionsAreOfOneKind(t *testing.T) {
 				t.Errorf("%s selects helm-chart-versions: %t, and the exporter: %t", key(o), ours, theirs)
 			}
 		}
+	}
+}
+
+// TestWhoReadsChartVersions expects that a protected exporter is not read from port 8083 unless the user accepts it.
+func TestWhoReadsChartVersions(t *testing.T) {
+	for _, values := range []string{open, policy, "chartVersions.extraArgs={--web.config.file=/web.yml}"} {
+		inBoth(t, func(t *testing.T, helm string) {
+			expect.Value(template(helm, "--set=auth.enabled=true,"+versions+","+values))(t)
+		})
+	}
+}
+
+// TestMonitorOfChartVersions expects nothing that is about the series, the certificate or the credentials of the exporter.
+func TestMonitorOfChartVersions(t *testing.T) {
+	endpoints := map[string]string{"serviceMonitor": "endpoints", "podMonitor": "podMetricsEndpoints"}
+	for monitor, endpoint := range endpoints {
+		values := filepath.Join(t.TempDir(), "values.yaml")
+		expect.NoError(t, os.WriteFile(values, []byte(monitor+`:
+  enabled: true
+  namespace: monitoring
+  interval: 30s
+  scrapeTimeout: 20s
+  sampleLimit: 9
+  targetLabels: [team]
+  basicAuth: {username: {name: exporter, key: name}}
+  relabelings: [{action: keep, regex: "9"}]
+  metricRelabelings: [{action: keep, regex: helm_release_info}]
+tls: {enabled: true}
+chartVersions:
+  enabled: true
+  monitor:
+    scheme: https
+    interval: 1m
+    metricRelabelings: [{action: labeldrop, regex: chart}]
+`), 0o600))
+		inBoth(t, func(t *testing.T, helm string) {
+			text := expect.Value(template(helm, "--values="+values, "--show-only=templates/chart-versions/monitors.yaml"))(t)
+			spec := parse(t, text)[0].Object["spec"].(map[string]any)
+			expect.Equal(t, "the endpoint differs", any([]any{map[string]any{
+				"port": "http", "path": "/metrics", "scheme": "https", "honorLabels": true, "interval": "1m", "scrapeTimeout": "20s",
+				"metricRelabelings": []any{map[string]any{"action": "labeldrop", "regex": "chart"}},
+			}}), spec[endpoint])
+			expect.Equal(t, "there is a limit", nil, spec["sampleLimit"])
+		})
 	}
 }
 
@@ -545,9 +594,10 @@ func TestNotes(t *testing.T) {
 	const (
 		pages, shards, password, certificate = "port-forward deployment/" + name + " 8082", "pod/" + name + "-0 8082", "the password of scraper", "a client certificate"
 		secret, token, warning, egress       = "web.yml in the Secret passwords", "bearer token", "unencrypted", "does not limit where"
-		behind, nothing, open                = "port-forward deployment/" + name + "-chart-versions 8083", "No repository is configured", "WARNING: port 8083"
+		behind, nothing, readable            = "port-forward deployment/" + name + "-chart-versions 8083", "No repository is configured", "WARNING: port 8083"
+		scrape, account, closed              = "://" + name + "-chart-versions.default.svc:8083/metrics", "default:" + name + "-chart-versions", "443 only"
 	)
-	all := []string{pages, shards, password, certificate, secret, token, warning, egress, behind, nothing, open}
+	all := []string{pages, shards, password, certificate, secret, token, warning, egress, behind, nothing, readable, scrape, account, closed}
 	const tls = "tls.enabled=true,"
 	for values, want := range map[string][]string{
 		"":                 {pages},
@@ -560,8 +610,13 @@ func TestNotes(t *testing.T) {
 		"auth.enabled=true":                                                                 {pages, token, warning},
 		policy:                                                                              {pages, egress},
 		policy + ",networkPolicy.apiServer.cidrs={192.0.2.7/32}":                            {pages},
-		versions: {pages, behind, nothing},
-		tls + versions + ",chartVersions.configSecretName=a": {pages, behind, open},
+		versions: {pages, behind, nothing, scrape},
+		versions + ",serviceMonitor.enabled=true":                                        {pages, behind, nothing},
+		tls + versions + ",chartVersions.configSecretName=a":                             {pages, behind, readable, scrape},
+		tls + versions + "," + policy:                                                    {pages, egress, behind, nothing, scrape},
+		tls + versions + ",chartVersions.extraArgs={--web.config.file=/web.yml}":         {pages, behind, nothing, scrape},
+		tls + versions + ",auth.enabled=true,rbac.create=false," + policy:                {pages, token, egress, behind, nothing, scrape, account},
+		versions + "," + policy + ",chartVersions.exporterURLs={https://a:8080/metrics}": {pages, egress, behind, nothing, scrape, closed},
 	} {
 		t.Run(values, func(t *testing.T) {
 			// Helm 3 needs a cluster for this.

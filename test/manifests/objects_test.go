@@ -69,7 +69,7 @@ func TestRightsOfChartVersions(t *testing.T) {
 		inBoth(t, func(t *testing.T, helm string) {
 			got := want
 			got.account, got.audience, got.token, got.rules = "", "", false, nil
-			objects := parse(t, expect.Value(template(helm, "--set="+versions+","+values))(t))
+			objects := parse(t, expect.Value(template(helm, "--set="+versions+","+open+","+values))(t))
 			roles := make(map[string][]rbacv1.PolicyRule)
 			for _, o := range objects {
 				switch {

@@ -101,7 +101,7 @@ var generated = []struct {
 	{"base", []string{"serviceaccount", "workload", "service"}, ""},
 	{"components/auth", []string{"auth"}, "auth.enabled=true"},
 	{"components/chart-versions", []string{"chart-versions/workload"}, versions},
-	{"components/chart-versions/auth", []string{"chart-versions/auth"}, versions + ",auth.enabled=true"},
+	{"components/chart-versions/auth", []string{"chart-versions/auth"}, versions + "," + open + ",auth.enabled=true"},
 	{"components/chart-versions/network-policy", []string{"chart-versions/networkpolicy"}, versions + "," + policy},
 	{"components/chart-versions/pod-monitor", []string{"chart-versions/monitors"}, versions + ",podMonitor.enabled=true"},
 	{"components/chart-versions/service-monitor", []string{"chart-versions/monitors"}, versions + ",serviceMonitor.enabled=true"},

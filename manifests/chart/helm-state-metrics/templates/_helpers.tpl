@@ -48,6 +48,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- include "helm-state-metrics.fullname" . | trunc 48 | trimSuffix "-" -}}-chart-versions
 {{- end -}}
 
+{{/* Not empty if helm-chart-versions has a web configuration, with credentials or TLS. */}}
+{{- define "helm-state-metrics.chartVersionsWebConfig" -}}
+{{- range .Values.chartVersions.extraArgs }}{{ if hasPrefix "--web.config.file" . }}{{ . }}{{ end }}{{ end -}}
+{{- end -}}
+
 {{- define "helm-state-metrics.chartVersionsSelector" -}}
 app.kubernetes.io/name: helm-chart-versions
 app.kubernetes.io/instance: {{ .Release.Name }}
