@@ -16,13 +16,8 @@ import (
 	"github.com/prometheus/common/expfmt"
 )
 
-const (
-	// maxScrapes is how many scrapes are answered at once, of everything and as many of single namespaces. Each may
-	// hold its own snapshot for as long as its client takes to read it.
-	maxScrapes = 16
-	// writeSize is how many bytes are written to a connection at once.
-	writeSize = 64 << 10
-)
+// writeSize is how many bytes are written to a connection at once.
+const writeSize = 64 << 10
 
 // Handler serves scrapes: the releases of a store, then the telemetry of a gatherer, in one response.
 //
@@ -32,16 +27,15 @@ type Handler struct {
 	store     *Store
 	renderer  *renderer
 	telemetry prometheus.Gatherer
-	scrapes   chan struct{} // one for each that is being answered
-	partial   chan struct{} // the same for those of single namespaces: tenants must not keep the platform out
-	writers   sync.Pool     // of *bufio.Writer
+	scrapes   places
+	partial   places    // for scrapes of single namespaces: tenants must not keep the platform out
+	writers   sync.Pool // of *bufio.Writer
 }
 
 // NewHandler returns a handler for both.
 func NewHandler(store *Store, telemetry prometheus.Gatherer) *Handler {
 	return &Handler{
 		store: store, renderer: newRenderer(store), telemetry: telemetry,
-		scrapes: make(chan struct{}, maxScrapes), partial: make(chan struct{}, maxScrapes),
 		writers: sync.Pool{New: func() any { return bufio.NewWriterSize(nil, writeSize) }},
 	}
 }
@@ -50,17 +44,16 @@ func NewHandler(store *Store, telemetry prometheus.Gatherer) *Handler {
 // end of all releases, and fire or resolve alerts.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	query := req.URL.Query()
-	scrapes := h.scrapes
+	scrapes := &h.scrapes
 	if len(query["namespace"]) > 0 {
-		scrapes = h.partial
+		scrapes = &h.partial
 	}
-	select {
-	case scrapes <- struct{}{}:
-		defer func() { <-scrapes }()
-	default:
+	mine := scrapes.take(req.Context(), w)
+	if mine == nil {
 		unavailable(w, fmt.Sprintf("already answering %d scrapes; scrape less often, or from fewer places", maxScrapes))
 		return
 	}
+	defer scrapes.leave(mine)
 	format := expfmt.NegotiateAccept(req.Header, expfmt.FmtText, expfmt.FmtOpenMetrics_1_0_0, expfmt.FmtOpenMetrics_0_0_1)
 	namespaces, names := query["namespace"], query["name[]"]
 	zipped := acceptsGzip(req.Header)

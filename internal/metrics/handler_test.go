@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -13,7 +14,9 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -376,40 +379,99 @@ func (s stalled) Write(p []byte) (int, error) {
 }
 
 func TestStalledClientsHoldNothingButTheirTurn(t *testing.T) {
-	h, store := handler(t, metrics.Options{}, releases())
-	store.Synced()
-	const turns = 16
-	entered, leave := make(chan struct{}), make(chan struct{})
-	done := make(chan struct{})
-	for range turns {
-		go func() {
-			h.ServeHTTP(stalled{httptest.NewRecorder(), entered, leave}, httptest.NewRequest(http.MethodGet, "/metrics", nil))
-			done <- struct{}{}
-		}()
-	}
-	for range turns {
-		<-entered
-	}
-	store.Set(fleet.Member(1, 2)) // does not wait
-	if w := scrape(h, nil); w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") == "" || !strings.Contains(w.Body.String(), "16 scrapes") {
-		t.Errorf("got %d %q, want 503 that says why", w.Code, w.Body)
-	}
-	partial := httptest.NewRecorder() // of a tenant, for whom there are other turns, and the other way round
-	h.ServeHTTP(partial, httptest.NewRequest(http.MethodGet, "/metrics?namespace=team", nil))
-	if partial.Code != http.StatusOK {
-		t.Errorf("got %d %q for one namespace", partial.Code, partial.Body)
-	}
-	close(leave)
-	for range turns {
-		select {
-		case <-entered: // a second chunk of the same answer
-			<-done
-		case <-done:
+	synctest.Test(t, func(t *testing.T) {
+		h, store := handler(t, metrics.Options{}, releases())
+		store.Synced()
+		const turns = 16
+		entered, leave := make(chan struct{}), make(chan struct{})
+		done := make(chan struct{})
+		for range turns {
+			go func() {
+				h.ServeHTTP(stalled{httptest.NewRecorder(), entered, leave}, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+				done <- struct{}{}
+			}()
 		}
+		for range turns {
+			<-entered
+		}
+		store.Set(fleet.Member(1, 2)) // does not wait
+		if w := scrape(h, nil); w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") == "" || !strings.Contains(w.Body.String(), "16 scrapes") {
+			t.Errorf("got %d %q, want 503 that says why", w.Code, w.Body)
+		}
+		partial := httptest.NewRecorder() // of a tenant, for whom there are other turns, and the other way round
+		h.ServeHTTP(partial, httptest.NewRequest(http.MethodGet, "/metrics?namespace=team", nil))
+		if partial.Code != http.StatusOK {
+			t.Errorf("got %d %q for one namespace", partial.Code, partial.Body)
+		}
+		close(leave)
+		for range turns {
+			select {
+			case <-entered: // a second chunk of the same answer
+				<-done
+			case <-done:
+			}
+		}
+		if w := scrape(h, nil); w.Code != http.StatusOK {
+			t.Errorf("got %d once the others are done", w.Code)
+		}
+	})
+}
+
+// TestWhoReadsSlowlyLoses lets clients ask for everything and read nothing, again and again, over real connections: what
+// they are sent does not fit into the buffers of these.
+func TestWhoReadsSlowlyLoses(t *testing.T) {
+	h, store := handler(t, metrics.Options{}, fleet.Of(10_000))
+	store.Synced()
+	server := httptest.NewServer(h)
+	defer server.Close()
+	defer server.CloseClientConnections()
+	stop := make(chan struct{})
+	var slow sync.WaitGroup
+	defer slow.Wait()
+	defer close(stop)
+	for range 20 {
+		slow.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				conn, err := net.Dial("tcp", server.Listener.Addr().String())
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				first := make([]byte, 100)
+				_, err = fmt.Fprint(conn, "GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n")
+				if err == nil {
+					_, err = io.ReadFull(conn, first)
+				}
+				if err == nil && bytes.Contains(first, []byte(" 200 ")) { // hold the place until cut off, which is seen by reading
+					select {
+					case <-stop:
+					case <-time.After(4 * time.Second):
+					}
+				}
+				conn.Close()
+			}
+		})
 	}
-	if w := scrape(h, nil); w.Code != http.StatusOK {
-		t.Errorf("got %d once the others are done", w.Code)
+	client := &http.Client{Timeout: 10 * time.Second}
+	var served int
+	for start := time.Now(); time.Since(start) < 6*time.Second; {
+		response, err := client.Get(server.URL + "/metrics")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = io.Copy(io.Discard, response.Body)
+		response.Body.Close()
+		if err != nil || response.StatusCode != http.StatusOK {
+			t.Errorf("a client that reads at once got %d, %v", response.StatusCode, err)
+		}
+		served++
 	}
+	t.Logf("%d scrapes", served)
 }
 
 func TestFamiliesAreChosenByName(t *testing.T) {
