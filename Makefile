@@ -148,12 +148,12 @@ verify: generate ## Check that generated files and go.mod files are up to date
 	@set -e; for mod in $(modules); do echo "go mod tidy in $$mod"; (cd $$mod && $(GO) mod tidy); done
 	git diff --exit-code
 
+fuzz_targets := decode/FuzzDecode decode/FuzzDocument watch/FuzzRecord metrics/FuzzExposition metrics/FuzzQuery web/FuzzPages \
+	chartrepo/FuzzIndex outdated/FuzzParseConfig
 .PHONY: fuzz
-fuzz: ## Fuzz the readers of payloads, indexes and config files (FUZZTIME=30s each)
-	$(GO) test ./internal/decode -run '^$$' -fuzz '^FuzzDecode$$' -fuzztime $(FUZZTIME) -fuzzminimizetime 10x
-	$(GO) test ./internal/decode -run '^$$' -fuzz '^FuzzDocument$$' -fuzztime $(FUZZTIME) -fuzzminimizetime 10x
-	$(GO) test ./internal/chartrepo -run '^$$' -fuzz '^FuzzIndex$$' -fuzztime $(FUZZTIME) -fuzzminimizetime 10x
-	$(GO) test ./internal/outdated -run '^$$' -fuzz '^FuzzParseConfig$$' -fuzztime $(FUZZTIME) -fuzzminimizetime 10x
+fuzz: ## Fuzz all that reads what others write (FUZZTIME=30s each)
+	@set -e; for target in $(fuzz_targets); do echo $$target; \
+		$(GO) test ./internal/$${target%/*} -run '^$$' -fuzz "^$${target#*/}$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x; done
 
 .PHONY: bench
 bench: ## Run the benchmarks; for benchstat: make -s bench COUNT=6 > new.txt

@@ -1,11 +1,13 @@
 package watch
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
 )
@@ -110,3 +112,38 @@ func TestARecordTellsWhatItsObjectDoes(t *testing.T) {
 }
 
 func everyRelease(release.Key) bool { return true }
+
+// FuzzRecord checks that whoever writes an object cannot do more than name a release of the same namespace, and that the
+// object is found again.
+func FuzzRecord(f *testing.F) {
+	f.Add("sh.helm.release.v1.my.app.v12", "my.app", "12", "deployed", "5", "8c5c1f9e-8a8e-4f5e-9d5e-2f1c7a3b9d11")
+	f.Add("sh.helm.release.v1..v", "", "-1", "", "x", "")
+	f.Add("by-hand", "a/b", "99999999999999999999", "DEPLOYED", "18446744073709551616", "\xff")
+	f.Fuzz(func(t *testing.T, object, name, version, status, resourceVersion, uid string) {
+		if object == "" { // every object has a name
+			return
+		}
+		obj := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{
+			Namespace: "ns", Name: object, UID: types.UID(uid), ResourceVersion: resourceVersion,
+			Labels: map[string]string{"name": name, "version": version, "status": status},
+		}}
+		for _, storage := range []release.Storage{release.Secrets, release.ConfigMaps} {
+			r := parseRecord(storage, obj, []string{"name"})
+			if r.GetNamespace() != "ns" {
+				t.Errorf("namespace %q", r.GetNamespace())
+			}
+			if !r.usable() {
+				continue
+			}
+			if r.GetName() != object {
+				t.Errorf("the object is called %q, not %q", r.GetName(), object)
+			}
+			if key := r.key(); key.Name == "" || name != "" && key.Name != name {
+				t.Errorf("release %q, want %q", key.Name, name)
+			}
+			if r.revision.Number < 1 || !slices.Contains(release.Statuses(), r.revision.Status) {
+				t.Errorf("revision %d, status %q", r.revision.Number, r.revision.Status)
+			}
+		}
+	})
+}

@@ -1,0 +1,94 @@
+package metrics_test
+
+import (
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+
+	"github.com/helm-state-metrics/helm-state-metrics/internal/metrics"
+	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
+)
+
+// FuzzExposition checks that what anybody writes into a record is one series of each family, with these very labels, in
+// an answer that a parser takes, compressed or not.
+func FuzzExposition(f *testing.F) {
+	f.Add("team", "my.app", "web", "1.2.3", "4.5", "core", 1)
+	f.Add("a\"b", "c\\d", "e\nf", "\xff\xfe", "\x00\r", "\u202e{}", 2147483647)
+	f.Add("", "", "} 1\nhelm_release_info{", "# TYPE x gauge", "\\", "\"", 0)
+	families, err := metrics.Families(metrics.Options{ReleaseLabels: []string{"team"}})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, namespace, name, chart, version, app, team string, number int) {
+		store := metrics.NewStore(families, true)
+		store.Set(&release.Release{
+			Key: release.Key{Namespace: namespace, Name: name}, Stored: 1,
+			Newest:  &release.Revision{Number: number, Status: release.Deployed, Labels: map[string]string{"team": team}},
+			Payload: &release.Payload{Bytes: 1, Head: release.Head{Chart: release.Chart{Name: chart, Version: version, AppVersion: app}}},
+		})
+		store.Synced()
+		h := metrics.NewHandler(store, prometheus.NewRegistry())
+		text := unzip(t, h, "", "", "")
+		if zipped := unzip(t, h, "gzip", "", ""); zipped != text {
+			t.Fatal("gzip says something else")
+		}
+		parser := expfmt.NewTextParser(model.UTF8Validation)
+		parsed, err := parser.TextToMetricFamilies(strings.NewReader(text))
+		if err != nil {
+			t.Fatalf("%v in\n%s", err, text)
+		}
+		want := map[string]string{"namespace": namespace, "name": name, "chart": chart, "chart_version": version, "app_version": app, "label_team": team}
+		for family, labels := range map[string][]string{
+			"helm_release_info": {"namespace", "name", "chart", "chart_version", "app_version"}, "helm_release_labels": {"namespace", "name", "label_team"},
+			"helm_release_revision": {"namespace", "name"},
+		} {
+			series := parsed[family].GetMetric()
+			if len(series) != 1 {
+				t.Fatalf("%d series of %s in\n%s", len(series), family, text)
+			}
+			for _, l := range series[0].GetLabel() {
+				if slices.Contains(labels, l.GetName()) && l.GetValue() != valid(want[l.GetName()]) {
+					t.Errorf("%s: %s is %q, want %q", family, l.GetName(), l.GetValue(), want[l.GetName()])
+				}
+			}
+		}
+	})
+}
+
+// valid replaces each byte that is no UTF-8, as the exposition does.
+func valid(s string) string { return string([]rune(s)) }
+
+// FuzzQuery checks that no query makes a scrape fail, or show the releases of a namespace that it does not name.
+func FuzzQuery(f *testing.F) {
+	f.Add("namespace=default")
+	f.Add("namespace=a&namespace=%64efault&name[]=helm_release_info")
+	f.Add("name[]=;&namespace=%zz&&=")
+	store, _ := filled(releases())
+	h := metrics.NewHandler(store, prometheus.NewRegistry())
+	f.Fuzz(func(t *testing.T, query string) {
+		req := httptest.NewRequest("GET", "/metrics", nil)
+		req.URL.RawQuery = query
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, req)
+		parser := expfmt.NewTextParser(model.UTF8Validation)
+		parsed, err := parser.TextToMetricFamilies(w.Body)
+		if w.Code != 200 || err != nil {
+			t.Fatalf("%d, %v", w.Code, err)
+		}
+		asked := req.URL.Query()["namespace"]
+		for _, family := range parsed {
+			for _, m := range family.GetMetric() {
+				for _, l := range m.GetLabel() {
+					if l.GetName() == "namespace" && len(asked) > 0 && !slices.Contains(asked, l.GetValue()) {
+						t.Errorf("%s has namespace %q, asked for %q", family.GetName(), l.GetValue(), asked)
+					}
+				}
+			}
+		}
+	})
+}
