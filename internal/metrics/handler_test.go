@@ -3,10 +3,10 @@ package metrics_test
 import (
 	"bytes"
 	"compress/gzip"
+	"context"
 	"flag"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -420,58 +420,65 @@ func TestStalledClientsHoldNothingButTheirTurn(t *testing.T) {
 // TestWhoReadsSlowlyLoses lets clients ask for everything and read nothing, again and again, over real connections: what
 // they are sent does not fit into the buffers of these.
 func TestWhoReadsSlowlyLoses(t *testing.T) {
-	h, store := handler(t, metrics.Options{}, fleet.Of(10_000))
-	store.Synced()
-	server := httptest.NewServer(h)
-	defer server.Close()
-	defer server.CloseClientConnections()
-	stop := make(chan struct{})
-	var slow sync.WaitGroup
-	defer slow.Wait()
-	defer close(stop)
-	for range 20 {
-		slow.Go(func() {
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-				}
-				conn, err := net.Dial("tcp", server.Listener.Addr().String())
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				first := make([]byte, 100)
-				_, err = fmt.Fprint(conn, "GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n")
-				if err == nil {
-					_, err = io.ReadFull(conn, first)
-				}
-				if err == nil && bytes.Contains(first, []byte(" 200 ")) { // hold the place until cut off, which is seen by reading
-					select {
-					case <-stop:
-					case <-time.After(4 * time.Second):
+	for name, http2 := range map[string]bool{"HTTP/1.1": false, "HTTP/2, in one connection": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h, store := handler(t, metrics.Options{}, fleet.Of(10_000))
+			store.Synced()
+			server := httptest.NewUnstartedServer(h)
+			server.EnableHTTP2 = http2
+			server.StartTLS()
+			defer server.Close()
+			defer server.CloseClientConnections()
+			ctx, stop := context.WithCancel(t.Context())
+			var slow sync.WaitGroup
+			defer slow.Wait()
+			defer stop()
+			greedy := server.Client().Transport.(*http.Transport).Clone()
+			greedy.DisableCompression = true
+			for range 20 {
+				slow.Go(func() {
+					for ctx.Err() == nil {
+						hold(ctx, &http.Client{Transport: greedy}, server.URL)
 					}
-				}
-				conn.Close()
+				})
 			}
+			transport := server.Client().Transport.(*http.Transport).Clone()
+			transport.DisableCompression = true
+			client, served := &http.Client{Transport: transport, Timeout: 10 * time.Second}, 0
+			for start := time.Now(); time.Since(start) < 6*time.Second; served++ {
+				response, err := client.Get(server.URL + "/metrics")
+				if err != nil {
+					t.Fatal(err)
+				}
+				_, err = io.Copy(io.Discard, response.Body)
+				response.Body.Close()
+				if err != nil || response.StatusCode != http.StatusOK || http2 != (response.ProtoMajor == 2) {
+					t.Errorf("a client that reads at once got %s %d, %v", response.Proto, response.StatusCode, err)
+				}
+			}
+			t.Logf("%d scrapes", served)
 		})
 	}
-	client := &http.Client{Timeout: 10 * time.Second}
-	var served int
-	for start := time.Now(); time.Since(start) < 6*time.Second; {
-		response, err := client.Get(server.URL + "/metrics")
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, err = io.Copy(io.Discard, response.Body)
-		response.Body.Close()
-		if err != nil || response.StatusCode != http.StatusOK {
-			t.Errorf("a client that reads at once got %d, %v", response.StatusCode, err)
-		}
-		served++
+}
+
+// hold asks for everything, and reads nothing of it for some seconds.
+func hold(ctx context.Context, client *http.Client, url string) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/metrics", nil)
+	if err != nil {
+		return
 	}
-	t.Logf("%d scrapes", served)
+	response, err := client.Do(req)
+	if err != nil {
+		return
+	}
+	defer response.Body.Close()
+	if response.StatusCode == http.StatusOK {
+		select {
+		case <-ctx.Done():
+		case <-time.After(4 * time.Second):
+		}
+	}
 }
 
 func TestFamiliesAreChosenByName(t *testing.T) {
