@@ -38,7 +38,7 @@ func (t *Tracker) Collector() prometheus.Collector {
 		unresolved: release("helm_release_chart_unresolved", "Why the latest version of the chart of a release is not known.", "chart", "reason"),
 		lastSuccess: desc("helm_chart_repository_last_success_timestamp_seconds",
 			"Unix time at which the repository last answered; of an OCI repository, the oldest of these times of its charts. Absent before the first time.", "repository"),
-		requests: desc("helm_chart_repository_requests_total", "Number of questions to the repository, for an index or the tags of a chart, by result.", "repository", "result"),
+		requests: desc("helm_chart_repository_requests_total", "Number of requests for the index, or for the tags of a chart, by result. Tags that come in several pages count once.", "repository", "result"),
 		charts:   desc("helm_chart_repository_charts", "Number of charts that the repository has; of an OCI repository, that it was asked for and has.", "repository"),
 		up: desc("helm_chart_versions_exporter_up", "Whether the last scrape of the exporter succeeded. Its releases stay for two intervals after one that did.",
 			"exporter"),
