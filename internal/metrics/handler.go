@@ -75,7 +75,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	out := h.writers.Get().(*bufio.Writer)
 	defer h.writers.Put(out)
 	defer out.Reset(nil)
-	out.Reset(w)
+	out.Reset(mine)
 	if write(out, tail) == nil {
 		_ = out.Flush() // it fails if the client has gone away
 	}

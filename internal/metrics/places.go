@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -14,9 +15,10 @@ const (
 	maxScrapes = 16
 	// maxWaiting is how many scrapes wait for a place.
 	maxWaiting = 64
-	// mayRead is how long a client may read while others wait for its place. After that it is cut off: whoever reads
-	// slowly loses, not who reads fast.
-	mayRead = 2 * time.Second
+	// mayStall is how long a client may take for one write, and mayRead for all, while others wait for its place. After
+	// that it is cut off: whoever reads slowly loses, not who reads fast.
+	mayStall = 2 * time.Second
+	mayRead  = 10 * time.Second
 	// mayWait is how long a scrape waits for a place. Prometheus gives up after ten seconds by default.
 	mayWait = 5 * time.Second
 )
@@ -24,24 +26,40 @@ const (
 // places are what scrapes need to be written. The zero value is ready for use.
 type places struct {
 	mu      sync.Mutex
-	taken   []*place      // guarded by mu; in order of time
+	taken   []*place      // guarded by mu
 	waiting int           // guarded by mu
 	changed chan struct{} // guarded by mu; closed when a place is free
 }
 
-// place is one that is taken.
+// place is one that is taken. It is what the response is written to.
 type place struct {
+	http.ResponseWriter
 	since time.Time
-	cut   func() // ends the response
-	ended bool   // by cut
+	wrote atomic.Int64 // when the last write began or was done, in nanoseconds; 0 before the first
+	ended bool         // cut off
+}
+
+// Write implements io.Writer.
+func (p *place) Write(b []byte) (int, error) {
+	p.wrote.Store(time.Now().UnixNano())
+	n, err := p.ResponseWriter.Write(b)
+	p.wrote.Store(time.Now().UnixNano())
+	return n, err
+}
+
+// until returns when the response may be cut off. Before the first write it is being rendered.
+func (p *place) until() time.Time {
+	until := p.since.Add(mayRead)
+	if wrote := p.wrote.Load(); wrote != 0 {
+		if stalled := time.Unix(0, wrote).Add(mayStall); stalled.Before(until) {
+			return stalled
+		}
+	}
+	return until
 }
 
 // take waits for a place for a response. It returns nil if there is none in time, or too many wait.
 func (p *places) take(ctx context.Context, w http.ResponseWriter) *place {
-	mine := &place{cut: func() {
-		// The client sees a broken response. An error means that the response cannot be ended before its timeout.
-		_ = http.NewResponseController(w).SetWriteDeadline(time.Now())
-	}}
 	ctx, cancel := context.WithTimeout(ctx, mayWait)
 	defer cancel()
 	p.mu.Lock()
@@ -56,35 +74,41 @@ func (p *places) take(ctx context.Context, w http.ResponseWriter) *place {
 			return nil
 		}
 	}
-	mine.since = time.Now()
+	mine := &place{ResponseWriter: w, since: time.Now()}
 	p.taken = append(p.taken, mine)
 	return mine
 }
 
-// wait waits until a place may be free, and cuts off the response that has been written for longest. It reports false
-// if the context ended. It requires mu, which it gives back meanwhile.
+// wait waits until a place may be free, and cuts off a response whose time is over. It reports false if the context
+// ended. It requires mu, which it gives back meanwhile.
 func (p *places) wait(ctx context.Context) bool {
 	if p.changed == nil {
 		p.changed = make(chan struct{})
 	}
 	changed := p.changed
-	var slowest <-chan time.Time
-	if i := slices.IndexFunc(p.taken, func(t *place) bool { return !t.ended }); i >= 0 {
-		left := time.Until(p.taken[i].since.Add(mayRead))
-		if left <= 0 {
-			p.taken[i].ended = true
-			p.taken[i].cut()
-		} else {
-			timer := time.NewTimer(left)
-			defer timer.Stop()
-			slowest = timer.C
+	var slowest *place
+	for _, t := range p.taken {
+		if !t.ended && (slowest == nil || t.until().Before(slowest.until())) {
+			slowest = t
 		}
+	}
+	var over <-chan time.Time
+	if slowest != nil {
+		left := time.Until(slowest.until())
+		if left <= 0 {
+			slowest.ended = true
+			// The client sees a broken response. An error means that it cannot be ended before its timeout.
+			_ = http.NewResponseController(slowest.ResponseWriter).SetWriteDeadline(time.Now())
+		}
+		timer := time.NewTimer(max(left, mayStall/10))
+		defer timer.Stop()
+		over = timer.C
 	}
 	p.mu.Unlock()
 	defer p.mu.Lock()
 	select {
 	case <-changed:
-	case <-slowest:
+	case <-over:
 	case <-ctx.Done():
 		return false
 	}
