@@ -60,23 +60,32 @@ func (p *place) until() time.Time {
 
 // take waits for a place for a response. It returns nil if there is none in time, or too many wait.
 func (p *places) take(ctx context.Context, w http.ResponseWriter) *place {
-	ctx, cancel := context.WithTimeout(ctx, mayWait)
-	defer cancel()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(p.taken) == maxScrapes && p.waiting == maxWaiting {
+	if len(p.taken) == maxScrapes && !p.await(ctx) {
 		return nil
-	}
-	p.waiting++
-	defer func() { p.waiting-- }()
-	for len(p.taken) == maxScrapes {
-		if !p.wait(ctx) {
-			return nil
-		}
 	}
 	mine := &place{ResponseWriter: w, since: time.Now()}
 	p.taken = append(p.taken, mine)
 	return mine
+}
+
+// await waits until a place is free. It reports false if none is in time, or too many wait. It requires mu, which it
+// gives back meanwhile.
+func (p *places) await(ctx context.Context) bool {
+	if p.waiting == maxWaiting {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, mayWait)
+	defer cancel()
+	p.waiting++
+	defer func() { p.waiting-- }()
+	for len(p.taken) == maxScrapes {
+		if !p.wait(ctx) {
+			return false
+		}
+	}
+	return true
 }
 
 // wait waits until a place may be free, and cuts off a response whose time is over. It reports false if the context

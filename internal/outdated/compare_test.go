@@ -92,7 +92,7 @@ func TestARowOfARelease(t *testing.T) {
 			if diff := cmp.Diff([]outdated.Row{tc.want}, rows, cmpopts.IgnoreUnexported(outdated.Row{}), cmpopts.IgnoreFields(outdated.Row{}, "Detail")); diff != "" {
 				t.Fatalf("(-want +got):\n%s", diff)
 			}
-			if got := rows[0].Detail; !strings.Contains(got, tc.detail) || (tc.detail == "") != (got == "") && tc.want.Reason == "" {
+			if got := rows[0].Detail; !strings.Contains(got, tc.detail) || (got == "") != (tc.detail == "" && tc.want.Reason == "") {
 				t.Errorf("detail %q, want %q in it", got, tc.detail)
 			}
 		})

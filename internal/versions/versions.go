@@ -24,7 +24,8 @@ import (
 const (
 	// reloadInterval is how often the config file is compared with what was read.
 	reloadInterval = 10 * time.Second
-	// publishDelay gathers what comes at the same time, at least. A comparison takes a tenth of the time at most.
+	// publishDelay is how long changes are gathered before releases are compared, at least. If that takes long, it is
+	// longer: comparing takes a tenth of the time at most.
 	publishDelay = 100 * time.Millisecond
 	// scrapeTimeout bounds a scrape. One that hangs must leave time for others before the releases go.
 	scrapeTimeout = 15 * time.Second
@@ -201,7 +202,6 @@ func (t *Tracker) Run(ctx context.Context) error {
 			return nil
 		case s := <-t.scrapes:
 			t.scraped(s)
-			t.changed = true
 		case a := <-t.asks:
 			t.asking.replied(a, t.cfg.AskInterval, t.log)
 			t.changed = true
@@ -242,10 +242,10 @@ func (t *Tracker) reloaded(asked bool) {
 	switch {
 	case err != nil && (asked || failure == nil || err.Error() != failure.Error()):
 		t.log.Error("Cannot load the config, the old one stays", "err", err)
+		t.changed = true
 	case err == nil && t.loaded != before:
 		t.log.Info("Config loaded", "repositories", len(t.rules.Repositories), "rules", len(t.rules.Rules))
 	}
-	t.changed = t.changed || err != nil || t.loaded != before
 }
 
 // scrapeDue drops the releases of exporters that have been away for two intervals, and starts the scrapes that are due. It
@@ -283,7 +283,7 @@ func (t *Tracker) scrapeDue(ctx context.Context, running *sync.WaitGroup) time.D
 
 func (t *Tracker) scraped(s scraped) {
 	if s.err != nil && s.failure == nil {
-		t.log.Warn("Cannot scrape the exporter, will retry; its releases stay for two intervals", "exporter", s.name, "err", s.err)
+		t.log.Warn("Cannot scrape the exporter", "exporter", s.name, "err", s.err)
 	}
 	s.busy, s.tried, s.failure = false, true, s.err
 	now := time.Now()
