@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -27,6 +28,7 @@ import (
 	authorizationclient "k8s.io/client-go/kubernetes/typed/authorization/v1"
 
 	"github.com/helm-state-metrics/helm-state-metrics/internal/auth"
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/expect"
 )
 
 // kubernetes answers reviews. client-go's fake clientset would do so one at a time, under a lock, and without
@@ -521,4 +523,40 @@ helm_state_metrics_auth_requests_total{result="unavailable"} %d
 	if problems, err := testutil.GatherAndLint(e.registry); err != nil || len(problems) > 0 {
 		t.Errorf("lint: %v %v", problems, err)
 	}
+}
+
+// FuzzFilter checks that no query and no header get a tenant more than the namespaces that are his, however the query is
+// read.
+func FuzzFilter(f *testing.F) {
+	f.Add("namespace=a", "Bearer tenant-token")
+	f.Add("namespace=a&namespace=b&name[]=helm_release_info", "bearer  tenant-token")
+	f.Add("namespace=a;namespace=c&namespace=%62", "Bearer tenant-token,platform-token")
+	f.Add("namespace=a%00&Namespace=c&namespace=", "Basic dGVuYW50OnRva2Vu")
+	f.Add("%6eamespace=a&namespace[]=c", "Bearer tenant-token\r\nAuthorization: Bearer platform-token")
+	f.Add("", "Bearer tenant-token")
+	f.Fuzz(func(t *testing.T, query, authorization string) {
+		if strings.Contains(authorization, "platform-token") {
+			authorization = "Bearer tenant-token"
+		}
+		k := tenants()
+		r := behind(k).scrape(t.Context(), query, authorization)
+		if r.code != http.StatusOK {
+			if !slices.Contains([]int{http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden}, r.code) {
+				t.Fatalf("status %d: %s", r.code, r.body)
+			}
+			return
+		}
+		namespaces := url.Values{}
+		for part := range strings.FieldsFuncSeq(strings.TrimPrefix(r.body, "served "), func(c rune) bool { return c == '&' || c == ';' }) {
+			name, value, _ := strings.Cut(part, "=")
+			name, value = expect.Value(url.QueryUnescape(name))(t), expect.Value(url.QueryUnescape(value))(t)
+			namespaces.Add(name, value)
+		}
+		if got := namespaces["namespace"]; len(got) == 0 || slices.ContainsFunc(got, func(n string) bool { return n != "a" && n != "b" }) {
+			t.Errorf("%q got the namespaces %q", query, got)
+		}
+		if asked := k.reviews(); !slices.Contains(asked, "token tenant-token") {
+			t.Errorf("%q was not reviewed: %q", authorization, asked)
+		}
+	})
 }
