@@ -1,6 +1,9 @@
 package metrics_test
 
 import (
+	"compress/gzip"
+	"io"
+	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
@@ -63,20 +66,29 @@ func FuzzExposition(f *testing.F) {
 // valid replaces each byte that is no UTF-8, as the exposition does.
 func valid(s string) string { return string([]rune(s)) }
 
-// FuzzQuery checks that no query makes a scrape fail, or show the releases of a namespace that it does not name.
+// FuzzQuery checks that no query and no header make a scrape fail, or show the releases of a namespace that the query does
+// not name.
 func FuzzQuery(f *testing.F) {
-	f.Add("namespace=default")
-	f.Add("namespace=a&namespace=%64efault&name[]=helm_release_info")
-	f.Add("name[]=;&namespace=%zz&&=")
+	f.Add("namespace=default", "text/plain;version=0.0.4;q=0.5,*/*;q=0.1", "gzip")
+	f.Add("namespace=a&namespace=%64efault&name[]=helm_release_info", "application/openmetrics-text;version=1.0.0,text/plain", "identity, *;q=0")
+	f.Add("name[]=;&namespace=%zz&&=", "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily", "x-gzip;q=NaN,GZIP")
 	store, _ := filled(releases())
 	h := metrics.NewHandler(store, prometheus.NewRegistry())
-	f.Fuzz(func(t *testing.T, query string) {
+	f.Fuzz(func(t *testing.T, query, accept, encoding string) {
 		req := httptest.NewRequest("GET", "/metrics", nil)
 		req.URL.RawQuery = query
+		req.Header = http.Header{"Accept": {accept}, "Accept-Encoding": {encoding}}
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, req)
+		var text io.Reader = w.Body
+		if w.Header().Get("Content-Encoding") == "gzip" {
+			var err error
+			if text, err = gzip.NewReader(text); err != nil || !strings.ContainsAny(encoding, "gG*") {
+				t.Fatalf("gzip for %q, %v", encoding, err)
+			}
+		}
 		parser := expfmt.NewTextParser(model.UTF8Validation)
-		parsed, err := parser.TextToMetricFamilies(w.Body)
+		parsed, err := parser.TextToMetricFamilies(text)
 		if w.Code != 200 || err != nil {
 			t.Fatalf("%d, %v", w.Code, err)
 		}
