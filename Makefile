@@ -170,7 +170,7 @@ fuzz: ## Fuzz all that reads what others write (FUZZTIME=30s each; FUZZ=-paralle
 	@printf '| target | executions | time | inputs |\n|---|---:|---:|---:|\n' >bin/fuzz.md
 	@for target in $(fuzz_targets); do echo $$target; \
 		$(GO) test ./internal/$${target%/*} -run '^$$' -fuzz "^$${target#*/}$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x $(FUZZ) 2>&1 | \
-		awk -v target=$$target '{ print } / execs: / { time = $$3; execs = $$5; inputs = $$NF } /^ok/ { ok = 1 } \
+		awk -v target=$$target '{ print; fflush() } / execs: / { time = $$3; execs = $$5; inputs = $$NF } /^ok/ { ok = 1 } \
 			END { sub(",", "", time); printf "| `%s` | %d | %s | %d |\n", target, execs, time, inputs >>"bin/fuzz.md"; exit !ok }' || exit 1; done
 	@awk -F '|' '{ sum += $$3 } END { printf "| all | %d | | |\n", sum >>"bin/fuzz.md" }' bin/fuzz.md
 	@[ -z "$(OUT)" ] || { awk 'NR == FNR { table = table $$0 "\n"; next } /^<!-- end/ { old = 0 } !old { print } \
