@@ -27,15 +27,17 @@ func FuzzExposition(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
+	store := metrics.NewStore(families, true)
+	store.Synced()
+	h := metrics.NewHandler(store, prometheus.NewRegistry())
 	f.Fuzz(func(t *testing.T, namespace, name, chart, version, app, team string, number int) {
-		store := metrics.NewStore(families, true)
+		key := release.Key{Namespace: namespace, Name: name}
+		defer store.Remove(key)
 		store.Set(&release.Release{
-			Key: release.Key{Namespace: namespace, Name: name}, Stored: 1,
+			Key: key, Stored: 1,
 			Newest:  &release.Revision{Number: number, Status: release.Deployed, Labels: map[string]string{"team": team}},
 			Payload: &release.Payload{Bytes: 1, Head: release.Head{Chart: release.Chart{Name: chart, Version: version, AppVersion: app}}},
 		})
-		store.Synced()
-		h := metrics.NewHandler(store, prometheus.NewRegistry())
 		text := unzip(t, h, "", "", "")
 		if zipped := unzip(t, h, "gzip", "", ""); zipped != text {
 			t.Fatal("gzip says something else")
