@@ -1,6 +1,8 @@
 package e2e_test
 
 import (
+	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"maps"
@@ -11,12 +13,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/helm-state-metrics/helm-state-metrics/test/support/cluster"
 	"github.com/helm-state-metrics/helm-state-metrics/test/support/expect"
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/payload"
 )
 
 var (
@@ -180,24 +182,57 @@ func (w *world) helm(t *testing.T) {
 	_ = h.command(command).Run()
 }
 
-// agrees returns how long it took until the exporter exposed what the records say, which must not be too long.
+// agrees returns how long it took until /metrics and the JSON were what the records say, which must not be too long.
 func (w *world) agrees(t *testing.T, e *exporter, within time.Duration) time.Duration {
 	t.Helper()
 	written := time.Now()
 	want := w.truth(t)
+	inJSON := maps.Clone(want)
+	maps.DeleteFunc(inJSON, func(name string, _ float64) bool { return strings.HasPrefix(name, "helm_release_stored_revisions{") })
 	for {
-		got, err := e.scrape()
-		diff := ""
+		shown := e.compares(want, func(all series) { all.inNamespaces(w.namespaces...) }, sizeWhenRead)()
+		listed, err := e.listed()
 		if err == nil {
-			diff = cmp.Diff(want, got.inNamespaces(w.namespaces...), sizeWhenRead)
-			if diff == "" {
-				return time.Since(written)
-			}
+			err = expect.Same("the JSON differs", inJSON, listed.inNamespaces(w.namespaces...), sizeWhenRead)
+		}
+		if err = errors.Join(shown, err); err == nil {
+			return time.Since(written)
 		}
 		if time.Since(written) > within {
-			t.Fatalf("not right after %s: %v (-want +got):\n%s", within, err, diff)
+			t.Fatalf("not right after %s: %v", within, err)
 		}
 	}
+}
+
+// listed returns what the JSON says of all releases, as the series that it calls for. It does not say how many revisions
+// are stored.
+func (e *exporter) listed() (series, error) {
+	_, body, err := e.get("/api/v1/releases")
+	var answer struct {
+		Releases []struct {
+			Namespace, Name, Status, Chart, ChartVersion, AppVersion string
+			Revision, DeployedRevision, PayloadBytes                 int
+			Created, Modified, LastDeployed                          time.Time
+			Head                                                     string
+			Deprecated                                               bool
+		}
+	}
+	if err := errors.Join(err, json.Unmarshal([]byte(body), &answer)); err != nil {
+		return nil, fmt.Errorf("%w: %s", err, body)
+	}
+	all := make(series)
+	for _, r := range answer.Releases {
+		x := expected{name: r.Name, status: r.Status, revision: r.Revision, deployed: r.DeployedRevision, updated: r.LastDeployed.Unix()}
+		x.record.meta.Namespace, x.record.meta.CreationTimestamp = r.Namespace, metav1.Time{Time: r.Created}
+		x.record.meta.ManagedFields = []metav1.ManagedFieldsEntry{{Time: &metav1.Time{Time: r.Modified}}}
+		x.record.payload = make([]byte, r.PayloadBytes)
+		if r.Head == "decoded" {
+			x.chart = &payload.Metadata{Name: r.Chart, Version: r.ChartVersion, AppVersion: r.AppVersion, Deprecated: r.Deprecated}
+		}
+		view{}.add(all, x)
+	}
+	maps.DeleteFunc(all, func(name string, _ float64) bool { return strings.HasPrefix(name, "helm_release_stored_revisions{") })
+	return all, nil
 }
 
 // truth returns the series that the exporter should have for all namespaces.
