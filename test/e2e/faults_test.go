@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/helm-state-metrics/helm-state-metrics/test/support/docs"
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/expect"
 )
 
 var (
@@ -90,7 +91,7 @@ var serverFaults = []fault{
 	{
 		what: "silent: what is sent either way is held back", sign: watchDown,
 		begin: func(t *testing.T, s *stage) func() {
-			s.relay.Stall()
+			expect.NoError(t, s.relay.Stall())
 			return s.relay.Resume
 		},
 	},
