@@ -31,7 +31,17 @@ func awayBackoff() wait.Backoff {
 
 // refusedBackoff is the same for a request that somebody has to allow, or that the server is too busy for.
 func refusedBackoff() wait.Backoff {
-	return wait.Backoff{Duration: time.Second, Cap: 4 * time.Second, Factor: 2, Jitter: 0.2, Steps: 8}
+	return wait.Backoff{Duration: time.Second, Cap: 3 * time.Second, Factor: 2, Jitter: 0.2, Steps: 8}
+}
+
+// retryAfter returns for how long a server asks not to be asked again. It is never longer than three seconds: priority
+// and fairness asks for one, and metrics must not be stale for much longer than the server is too busy.
+func retryAfter(err error) time.Duration {
+	if !apierrors.IsTooManyRequests(err) {
+		return 0
+	}
+	seconds, _ := apierrors.SuggestsClientDelay(err)
+	return min(max(time.Duration(seconds), 1), 3) * time.Second
 }
 
 // retries decides when the requests of all sources are made, so that they are spread out: at the start, and
@@ -64,6 +74,7 @@ var errAway = errors.New("the API server does not answer")
 func (r *retries) do(ctx context.Context, observe func(error), request func() error) error {
 	away, busy, refused := awayBackoff(), refusedBackoff(), refusedBackoff()
 	observed := false
+	var asked time.Duration // to wait for, by the server
 	for refusals := 0; ctx.Err() == nil; {
 		probe := false
 		if back := r.outage(); back != nil {
@@ -71,8 +82,11 @@ func (r *retries) do(ctx context.Context, observe func(error), request func() er
 				observe(errAway)
 				observed = true
 			}
-			probe = r.pause(ctx, away.Step(), back)
+			probe = r.pause(ctx, max(away.Step(), asked), back)
+		} else {
+			sleep(ctx, asked)
 		}
+		asked = 0
 		made, err := r.attempt(ctx, probe, request)
 		if ctx.Err() != nil || !made {
 			continue
@@ -86,8 +100,7 @@ func (r *retries) do(ctx context.Context, observe func(error), request func() er
 				_ = r.refusals.Wait(ctx) // it fails with the context
 			}
 		case apierrors.IsTooManyRequests(err):
-			seconds, _ := apierrors.SuggestsClientDelay(err)
-			sleep(ctx, max(busy.Step(), time.Duration(seconds)*time.Second))
+			asked = max(busy.Step(), retryAfter(err))
 		case isAway(err): // the next turn pauses
 		case isUnavailable(err):
 			sleep(ctx, away.Step())
@@ -162,12 +175,13 @@ func (r *retries) outage() <-chan struct{} {
 	return r.back
 }
 
-// isAway reports whether there was no response, or one of a proxy in place of the server.
+// isAway reports whether there was no response, one of a proxy in place of the server, or one that asks for fewer
+// requests.
 func isAway(err error) bool {
 	switch statusCode(err) {
 	case 0:
 		return err != nil
-	case http.StatusBadGateway, http.StatusServiceUnavailable:
+	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable:
 		return true
 	}
 	return false
