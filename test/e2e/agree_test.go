@@ -87,6 +87,7 @@ func TestAgreement(t *testing.T) {
 // world is a set of namespaces whose records are changed at random.
 type world struct {
 	*rand.Rand
+	*controlPlane
 	namespaces []string
 	helms      []helm
 	charts     int
@@ -94,11 +95,7 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	t.Logf("the seed of the random operations is -seed=%d", *randomSeed)
-	w := &world{Rand: rand.New(rand.NewPCG(*randomSeed, 0))}
-	for range 4 {
-		w.namespaces = append(w.namespaces, newNamespace(t, "agree"))
-	}
+	w := newWorldOf(t, shared)
 	for _, version := range []string{"helm3", "helm4"} {
 		w.helms = append(w.helms, newHelm(t, version, newNamespace(t, version), "secret"))
 		w.namespaces = append(w.namespaces, w.helms[len(w.helms)-1].namespace)
@@ -106,9 +103,20 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
+// newWorldOf returns one without Helm.
+func newWorldOf(t *testing.T, c *controlPlane) *world {
+	t.Helper()
+	t.Logf("the seed of the random operations is -seed=%d", *randomSeed)
+	w := &world{Rand: rand.New(rand.NewPCG(*randomSeed, 0)), controlPlane: c}
+	for range 4 {
+		w.namespaces = append(w.namespaces, c.newNamespace(t, "agree"))
+	}
+	return w
+}
+
 func (w *world) records(t *testing.T, namespace string) []corev1.Secret {
 	t.Helper()
-	list := expect.Value(shared.client.CoreV1().Secrets(namespace).List(t.Context(), metav1.ListOptions{
+	list := expect.Value(w.client.CoreV1().Secrets(namespace).List(t.Context(), metav1.ListOptions{
 		LabelSelector: cluster.Owner, FieldSelector: "type=" + cluster.RecordType,
 	}))(t)
 	return list.Items
@@ -119,7 +127,7 @@ func (w *world) operate(t *testing.T) {
 	t.Helper()
 	namespace := w.namespaces[w.IntN(len(w.namespaces))]
 	records := w.records(t, namespace)
-	secrets := shared.client.CoreV1().Secrets(namespace)
+	secrets := w.client.CoreV1().Secrets(namespace)
 	do := w.IntN(20)
 	if len(records) == 0 {
 		do = 0
@@ -164,7 +172,7 @@ func (w *world) create(t *testing.T, namespace, name string, number int) {
 	t.Helper()
 	w.charts++
 	document := strings.Replace(validHead, `"name":"valid"`, fmt.Sprintf(`"name":"chart-%d"`, w.charts), 1) + `"}`
-	secrets := shared.client.CoreV1().Secrets(namespace)
+	secrets := w.client.CoreV1().Secrets(namespace)
 	_ = secrets.Delete(t.Context(), cluster.RecordName(name, number), metav1.DeleteOptions{}) // Usually there is none.
 	expect.Value(secrets.Create(t.Context(), cluster.Secret(name, number, w.status(), stored(document)), metav1.CreateOptions{}))(t)
 }

@@ -19,9 +19,12 @@ import (
 	"testing"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	apiwatch "k8s.io/apimachinery/pkg/watch"
 
 	"github.com/helm-state-metrics/helm-state-metrics/test/support/expect"
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/process"
 )
 
 // newServerStage has an exporter that watches all namespaces.
@@ -75,35 +78,35 @@ var serverFaults = []fault{
 	{
 		what: "API server killed, and started again with the same data", sign: watchDown, still: true,
 		begin: func(t *testing.T, s *stage) func() {
-			s.leadTo(t, shared.config.Host)
-			shared.Kill()
-			return func() { shared.restart(t, 0) }
+			s.leadTo(t, s.config.Host)
+			s.Kill()
+			return func() { s.restart(t, 0) }
 		},
 	},
 	{
 		what: "API server killed and started again, and records changed, while the exporter was cut off", sign: watchDown,
 		begin: func(t *testing.T, s *stage) func() {
-			s.leadTo(t, shared.config.Host)
+			s.leadTo(t, s.config.Host)
 			s.relay.Off()
 			for range 10 {
 				s.operate(t)
 			}
-			shared.restart(t, 0)
+			s.restart(t, 0)
 			return func() { s.relay.on(t) }
 		},
 	},
 	{
 		what: "API server hangs: it accepts connections and never answers", sign: watchDown, still: true,
 		begin: func(t *testing.T, s *stage) func() {
-			s.leadTo(t, shared.config.Host)
-			shared.Signal(syscall.SIGSTOP)
-			return func() { shared.Signal(syscall.SIGCONT) }
+			s.leadTo(t, s.config.Host)
+			s.Signal(syscall.SIGSTOP)
+			return func() { s.Signal(syscall.SIGCONT) }
 		},
 	},
 	{
-		what: "network silent: packets are dropped both ways, those that open a connection too", sign: silent,
+		what: "network silent: packets are dropped both ways, those that open a connection too", sign: watchDown,
 		begin: func(t *testing.T, s *stage) func() {
-			s.leadTo(t, shared.config.Host)
+			s.leadTo(t, s.config.Host)
 			expect.NoError(t, s.relay.Stall())
 			return s.relay.Resume
 		},
@@ -111,7 +114,7 @@ var serverFaults = []fault{
 	{
 		what: "connections refused", sign: watchDown, quick: true,
 		begin: func(t *testing.T, s *stage) func() {
-			s.leadTo(t, shared.config.Host)
+			s.leadTo(t, s.config.Host)
 			s.relay.Off()
 			return func() { s.relay.on(t) }
 		},
@@ -119,7 +122,7 @@ var serverFaults = []fault{
 	{
 		what: "connections reset while a watch runs", quick: true,
 		begin: func(t *testing.T, s *stage) func() {
-			s.leadTo(t, shared.config.Host)
+			s.leadTo(t, s.config.Host)
 			s.relay.Reset()
 			return func() {}
 		},
@@ -127,7 +130,7 @@ var serverFaults = []fault{
 	{
 		what: "connections reset again and again while records change", quick: true,
 		begin: func(t *testing.T, s *stage) func() {
-			s.leadTo(t, shared.config.Host)
+			s.leadTo(t, s.config.Host)
 			for range 10 {
 				s.relay.Reset()
 				s.operate(t)
@@ -138,7 +141,7 @@ var serverFaults = []fault{
 	{
 		what: "network slow: each packet takes 0.3 s longer", quick: true,
 		begin: func(t *testing.T, s *stage) func() {
-			s.leadTo(t, shared.config.Host)
+			s.leadTo(t, s.config.Host)
 			s.relay.Delay(300 * time.Millisecond)
 			return func() { s.relay.Delay(0) }
 		},
@@ -199,9 +202,6 @@ var serverFaults = []fault{
 		},
 	},
 }
-
-// silent is the sign that nothing is heard any more. The exporter must not claim that it has heard something.
-var silent = sign{"watch_up 0", func(s *stage) error { return watchUp(s, 0) }}
 
 // meddle leads to the proxy, which meddles with requests from now on, and breaks the connections.
 func (s *stage) meddle(t *testing.T, with meddler) (end func()) {
@@ -387,4 +387,117 @@ func (p *proxy) rotate(t *testing.T) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.pair = &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}, NextProtos: p.TLS.NextProtos}
+}
+
+// newOldStage has an API server that does not stream lists, with a relay between it and etcd.
+func newOldStage(t *testing.T) *stage {
+	t.Helper()
+	address := expect.Value(process.FreeAddress())(t)
+	etcd := relayTo(t, address)
+	etcd.on(t)
+	c := expect.Value(startControlPlane(t.TempDir(), "--etcd-address="+address, "--", "--etcd-servers=http://"+etcd.Address(), "--feature-gates=WatchList=false"))(t)
+	t.Cleanup(func() { expect.NoError(t, c.Stop()) })
+	s := &stage{world: newWorldOf(t, c), relay: relayTo(t, strings.TrimPrefix(c.config.Host, "https://")), etcd: etcd}
+	s.relay.on(t)
+	s.exporter = startExporter(t, c.kubeconfig(t, s.relay.access()))
+	s.exporter.awaitReady(t)
+	return s
+}
+
+var oldFaults = []fault{
+	{
+		what: "etcd slow: each packet takes 0.2 s longer", long: true,
+		begin: func(_ *testing.T, s *stage) func() {
+			s.etcd.Delay(200 * time.Millisecond)
+			return func() { s.etcd.Delay(0) }
+		},
+	},
+	{
+		what: "etcd gone", still: true, long: true,
+		begin: func(t *testing.T, s *stage) func() {
+			s.etcd.Off()
+			return func() {
+				s.etcd.on(t)
+				eventually(t, patience, s.writable(t))
+			}
+		},
+	},
+	{
+		what: "etcd silent: packets are dropped both ways", still: true, long: true,
+		begin: func(t *testing.T, s *stage) func() {
+			expect.NoError(t, s.etcd.Stall())
+			return func() {
+				s.etcd.Resume()
+				eventually(t, patience, s.writable(t))
+			}
+		},
+	},
+	{
+		what: "connections reset, and records changed meanwhile", long: true,
+		begin: func(t *testing.T, s *stage) func() {
+			for range 10 {
+				s.relay.Reset()
+				s.operate(t)
+			}
+			return func() {}
+		},
+	},
+	{
+		what: "API server killed, and started again with the same data", sign: watchDown, still: true, long: true,
+		begin: func(t *testing.T, s *stage) func() {
+			s.Kill()
+			return func() { s.restart(t, 0) }
+		},
+	},
+}
+
+// writable returns a check that the API server has found etcd again.
+func (s *stage) writable(t *testing.T) func() error {
+	return func() error {
+		namespace, err := s.client.CoreV1().Namespaces().Get(t.Context(), s.namespaces[0], metav1.GetOptions{})
+		if err == nil {
+			_, err = s.client.CoreV1().Namespaces().Update(t.Context(), namespace, metav1.UpdateOptions{})
+		}
+		return err
+	}
+}
+
+// newUncachedStage has an API server that serves Secrets from etcd, whose history it compacts every second.
+func newUncachedStage(t *testing.T) *stage {
+	t.Helper()
+	c := expect.Value(startControlPlane(t.TempDir(), "--", "--watch-cache-sizes=secrets#0", "--etcd-compaction-interval=1s"))(t)
+	t.Cleanup(func() { expect.NoError(t, c.Stop()) })
+	s := &stage{world: newWorldOf(t, c), relay: relayTo(t, strings.TrimPrefix(c.config.Host, "https://"))}
+	s.relay.on(t)
+	s.exporter = startExporter(t, c.kubeconfig(t, s.relay.access()))
+	s.exporter.awaitReady(t)
+	return s
+}
+
+var uncachedFaults = []fault{{
+	what: "history compacted while the exporter was cut off, so that the watch starts over (410)", sign: watchDown, long: true,
+	begin: func(t *testing.T, s *stage) func() {
+		s.relay.Off()
+		all := s.client.CoreV1().Secrets("")
+		known := expect.Value(all.List(t.Context(), metav1.ListOptions{}))(t).ResourceVersion
+		eventually(t, patience, func() error {
+			s.operate(t)
+			w, err := all.Watch(t.Context(), metav1.ListOptions{ResourceVersion: known})
+			if err != nil {
+				return onlyIf(apierrors.IsResourceExpired(err) || apierrors.IsGone(err), err)
+			}
+			defer w.Stop()
+			event := <-w.ResultChan()
+			return onlyIf(event.Type == apiwatch.Error, errors.New("the version is still known"))
+		})
+		return func() { s.relay.on(t) }
+	},
+}}
+
+// onlyIf returns the error unless the condition holds.
+func onlyIf(holds bool, err error) error {
+	if holds {
+		return nil
+	}
+	return err
 }
