@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"math/big"
 	"net"
 	"net/http"
@@ -64,6 +65,14 @@ func watchUp(s *stage, value float64) error {
 var (
 	// watchDown is the sign that the alert HelmStateMetricsWatchDown is about.
 	watchDown = sign{"watch_up 0", func(s *stage) error { return watchUp(s, 0) }}
+	// silent is the sign that nothing comes any more. The exporter must not claim that it has heard something.
+	silent = sign{"watch_up 0", func(s *stage) error {
+		all, err := s.exporter.scrape()
+		if heard := all[`helm_state_metrics_watch_last_event_timestamp_seconds{namespace="",storage="secrets"}`]; err == nil && heard > float64(s.since.Unix()+1) {
+			err = fmt.Errorf("the last event came %v s after the silence began", heard-float64(s.since.Unix()))
+		}
+		return errors.Join(err, watchUp(s, 0))
+	}}
 	// payloadsPending is the sign of the alert HelmStateMetricsPayloadsPending.
 	payloadsPending = sign{"payloads_pending above 0", func(s *stage) error {
 		all, err := s.exporter.scrape()
@@ -104,7 +113,7 @@ var serverFaults = []fault{
 		},
 	},
 	{
-		what: "network silent: packets are dropped both ways, those that open a connection too", sign: watchDown,
+		what: "network silent: packets are dropped both ways, those that open a connection too", sign: silent,
 		begin: func(t *testing.T, s *stage) func() {
 			s.leadTo(t, s.config.Host)
 			expect.NoError(t, s.relay.Stall())

@@ -58,6 +58,7 @@ type stage struct {
 	proxy    *proxy      // between the relay and the API server at times
 	leads    string      // where the relay leads to: the URL of either
 	etcd     serverRelay // between the API server and etcd
+	since    time.Time   // when the fault began
 }
 
 // TestFaults causes faults while an exporter runs, and changes records meanwhile. Within some seconds of the end of a
@@ -101,7 +102,7 @@ func longer(n int) time.Duration { return time.Duration(n%2) * 5 * time.Second }
 // fault the exporter was right.
 func (s *stage) suffer(t *testing.T, f fault, hold time.Duration) (told, healed time.Duration) {
 	t.Helper()
-	began := time.Now()
+	s.since = time.Now()
 	end := f.begin(t, s)
 	for range 3 {
 		if !f.still {
@@ -110,7 +111,7 @@ func (s *stage) suffer(t *testing.T, f fault, hold time.Duration) (told, healed 
 	}
 	if f.sign.seen != nil {
 		eventually(t, noticedWithin, func() error { return f.sign.seen(s) })
-		told = time.Since(began)
+		told = time.Since(s.since)
 	}
 	select {
 	case <-time.After(hold):
