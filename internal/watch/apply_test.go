@@ -17,7 +17,10 @@ func TestAListForgetsARecordThatIsOfNoUseAnyMore(t *testing.T) {
 	w := &Watcher{index: make(index)}
 	was, is := object("1"), object("none")
 	w.index.Insert(was.key(), &was.revision)
-	w.retain(&source{storage: release.Secrets}, []change{{is: is}})
+	w.index.Refresh(was.key())
+	for _, key := range w.retain(&source{storage: release.Secrets}, []change{{is: is}}) {
+		w.index.Refresh(key)
+	}
 	if got := w.index.Get(was.key()); got != nil {
 		t.Errorf("still shows revision %d of a record whose number nobody knows", got.Newest.Number)
 	}

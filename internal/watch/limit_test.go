@@ -27,7 +27,7 @@ func TestLimitAgreesWithASort(t *testing.T) {
 			delete(created, key)
 			if rapid.Bool().Draw(t, "exists") {
 				created[key] = release.Time(rapid.IntRange(1, 5).Draw(t, "created"))
-				e = stored(&release.Revision{Number: 2, Created: 9}, &release.Revision{Number: 1, Created: created[key]})
+				e = stored(&release.Revision{Number: 1, Created: created[key]}, &release.Revision{Number: 2, Created: 9})
 			}
 			for _, k := range []*release.Key{l.set(key, e), &key} {
 				if k == nil {
@@ -55,7 +55,7 @@ func TestLimitAgreesWithASort(t *testing.T) {
 	})
 }
 
-// stored returns an entry with revisions, the highest number first.
+// stored returns an entry with revisions, the highest number last.
 func stored(revisions ...*release.Revision) *entry {
 	e := &entry{shown: &release.Release{Stored: len(revisions)}}
 	for _, r := range revisions {
@@ -69,13 +69,15 @@ func TestAReleaseWithoutItsFirstRevisionIsOld(t *testing.T) {
 	x, l := make(index), newLimit(1)
 	live, young := release.Key{Namespace: "a", Name: "live"}, release.Key{Namespace: "a", Name: "young"}
 	insert := func(key release.Key, number int, at release.Time) {
-		x.Insert(key, &release.Revision{UID: release.ParseUID(fmt.Sprint(key, number)), Number: number, Created: at, Storage: release.Secrets})
+		x.Insert(key, rev(number, release.Deployed, func(r *release.Revision) { r.Created = at }))
+		x.Refresh(key)
 		l.set(key, x[key])
 	}
 	insert(live, 1, 1)
 	insert(young, 1, 5)
 	insert(live, 2, 9)
-	x.Remove(live, release.ParseUID(fmt.Sprint(live, 1)))
+	x.Remove(live, rev(1, release.Deployed))
+	x.Refresh(live)
 	l.set(live, x[live])
 	if !l.exposes(live) || l.exposes(young) {
 		t.Errorf("live is exposed: %t, young: %t", l.exposes(live), l.exposes(young))
