@@ -2,6 +2,8 @@ package e2e_test
 
 import (
 	"cmp"
+	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"maps"
@@ -336,14 +338,18 @@ func (w *world) helm(t *testing.T) {
 	)).Run()
 }
 
-// agrees returns how long it took until the exporter exposed what the records say, which must not be too long.
+// agrees returns how long it took until /metrics and the JSON were what the records say, which must not be too long.
 func (w *world) agrees(t *testing.T, e *exporter, within time.Duration) time.Duration {
 	t.Helper()
 	written := time.Now()
 	want := w.truth(t)
 	for {
-		err := e.compares(want, w.removeOthers(want), sizeWhenRead)()
+		shown := e.compares(want, w.removeOthers(want), sizeWhenRead)()
+		listed, err := e.listed()
 		if err == nil {
+			err = expect.Same("the JSON differs", want.inJSON(), listed.inNamespaces(w.namespaces...), sizeWhenRead)
+		}
+		if err = errors.Join(shown, err); err == nil {
 			return time.Since(written)
 		}
 		if time.Since(written) > within {
@@ -360,6 +366,48 @@ func (w *world) removeOthers(want series) func(series) {
 		all.inNamespaces(w.namespaces...)
 		maps.Copy(all, counts)
 	}
+}
+
+// inJSON returns those series whose values the JSON has, too.
+func (s series) inJSON() series {
+	s = maps.Clone(s)
+	maps.DeleteFunc(s, func(name string, _ float64) bool {
+		return strings.HasPrefix(name, "helm_state_metrics_") || strings.HasPrefix(name, "helm_release_stored_revisions{") ||
+			strings.HasPrefix(name, "helm_release_labels{")
+	})
+	return s
+}
+
+// listed returns what the JSON says of all releases, as the series that it calls for.
+func (e *exporter) listed() (series, error) {
+	_, body, err := e.get("/api/v1/releases")
+	var answer struct {
+		Releases []struct {
+			Namespace, Name, Status, Chart, ChartVersion, AppVersion string
+			Revision, DeployedRevision, PayloadBytes                 int
+			Created, Modified, LastDeployed                          time.Time
+			Head, HeadProblem                                        string
+			Deprecated                                               bool
+		}
+	}
+	if err := errors.Join(err, json.Unmarshal([]byte(body), &answer)); err != nil {
+		return nil, fmt.Errorf("%w: %s", err, body)
+	}
+	all := make(series)
+	for _, r := range answer.Releases {
+		x := expected{name: r.Name, status: r.Status, revision: r.Revision, deployed: r.DeployedRevision, updated: r.LastDeployed.Unix()}
+		x.record.meta.Namespace, x.record.meta.CreationTimestamp = r.Namespace, metav1.Time{Time: r.Created}
+		x.record.meta.ManagedFields = []metav1.ManagedFieldsEntry{{Time: &metav1.Time{Time: r.Modified}}}
+		x.record.payload = make([]byte, r.PayloadBytes)
+		if r.Head == "decoded" {
+			x.chart = &payload.Metadata{Name: r.Chart, Version: r.ChartVersion, AppVersion: r.AppVersion, Deprecated: r.Deprecated}
+		}
+		view{}.add(all, x)
+		if r.HeadProblem != "" {
+			maps.Copy(all, undecodable(r.Namespace, r.Name, r.HeadProblem))
+		}
+	}
+	return all.inJSON(), nil
 }
 
 // truth returns the series that the exporter should have for all namespaces. Only those that may have changed are read.
