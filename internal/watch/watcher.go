@@ -255,13 +255,17 @@ func (w *Watcher) apply(s *source, changes []change, whole bool) {
 		}
 	}
 	maps.DeleteFunc(changed, func(key release.Key, _ struct{}) bool { return !w.index.Refresh(key) })
-	// In order, so that the sink has the releases of a namespace together. With a limit, the oldest come first, so
-	// that none is exposed only until an older one comes.
+	// In order, so that the sink has the releases of a namespace together. With a limit, the oldest come first, so that
+	// none is exposed only until an older one comes; and the youngest go first, which is cheap: they are the last in order.
 	created := func(key release.Key) release.Time {
-		if e := w.index[key]; e != nil && w.cfg.MaxReleases > 0 {
+		switch e := w.index[key]; {
+		case w.cfg.MaxReleases == 0:
+			return 0
+		case e == nil:
+			return -w.limit.ranks[key].created
+		default:
 			return e.created()
 		}
-		return 0
 	}
 	for _, key := range slices.SortedFunc(maps.Keys(changed), func(a, b release.Key) int {
 		return cmp.Or(strings.Compare(a.Namespace, b.Namespace), cmp.Compare(created(a), created(b)), strings.Compare(a.Name, b.Name))
