@@ -13,10 +13,13 @@ import (
 // lock and does no I/O.
 type index map[release.Key]*entry
 
-// entry is one release: its stored revisions, the shown one last (see compare), and the value last made of them.
+// entry is one release: its stored revisions, the shown one last (see compare), and what was last made of them.
 type entry struct {
 	revisions []revision
 	shown     *release.Release
+	// created is when the release was created, 0 if that was before its oldest stored revision: Helm removes the records
+	// of old ones.
+	created release.Time
 }
 
 // revision is a stored revision and, once it has been read, its payload.
@@ -97,22 +100,13 @@ func (x index) SetPayload(key release.Key, read *release.Revision, p release.Pay
 	return x.Refresh(key)
 }
 
-// created returns when the release was created, 0 if that was before its oldest stored revision: Helm removes the
-// records of old ones.
-func (e *entry) created() release.Time {
-	if oldest := e.revisions[e.shown.Shadowed]; oldest.Number == 1 {
-		return oldest.Created
-	}
-	return 0
-}
-
 // find returns the position of a revision, or where it would be, and whether it is there.
 func (e *entry) find(rev *release.Revision) (at int, found bool) {
 	return slices.BinarySearchFunc(e.revisions, rev, func(r revision, rev *release.Revision) int { return compare(r.Revision, rev) })
 }
 
-// Refresh makes a new shown value, and reports whether it differs from the last one, which is shared and stays as it
-// is. A release without a stored revision is gone.
+// Refresh makes a new shown value, and reports whether it, or when the release was created, differs from the last one,
+// which is shared and stays as it is. A release without a stored revision is gone.
 func (x index) Refresh(key release.Key) bool {
 	e := x[key]
 	if e == nil {
@@ -132,10 +126,14 @@ func (x index) Refresh(key release.Key) bool {
 			break
 		}
 	}
-	if e.shown != nil && same(e.shown, &made) {
+	var created release.Time
+	if oldest := e.revisions[made.Shadowed]; oldest.Number == 1 {
+		created = oldest.Created
+	}
+	if e.shown != nil && created == e.created && same(e.shown, &made) {
 		return false
 	}
-	e.shown = &made
+	e.shown, e.created = &made, created
 	return true
 }
 

@@ -27,7 +27,7 @@ func TestLimitAgreesWithASort(t *testing.T) {
 			delete(created, key)
 			if rapid.Bool().Draw(t, "exists") {
 				created[key] = release.Time(rapid.IntRange(1, 5).Draw(t, "created"))
-				e = stored(&release.Revision{Number: 1, Created: created[key]}, &release.Revision{Number: 2, Created: 9})
+				e = &entry{created: created[key]}
 			}
 			for _, k := range []*release.Key{l.set(key, e), &key} {
 				if k == nil {
@@ -53,15 +53,6 @@ func TestLimitAgreesWithASort(t *testing.T) {
 			}
 		}
 	})
-}
-
-// stored returns an entry with revisions, the highest number last.
-func stored(revisions ...*release.Revision) *entry {
-	e := &entry{shown: &release.Release{Stored: len(revisions)}}
-	for _, r := range revisions {
-		e.revisions = append(e.revisions, revision{Revision: r})
-	}
-	return e
 }
 
 // TestAReleaseWithoutItsFirstRevisionIsOld upgrades the older of two releases until Helm removes its first record.
@@ -106,12 +97,12 @@ func oldest(created map[release.Key]release.Time, most int) map[release.Key]bool
 // BenchmarkLimit adds and removes the oldest release of a namespace that has 50,000.
 func BenchmarkLimit(b *testing.B) {
 	l := newLimit(100)
-	e := stored(&release.Revision{Number: 1, Created: 2})
+	e := &entry{created: 2}
 	for i := range 50_000 {
 		l.set(release.Key{Namespace: "a", Name: fmt.Sprint("r", i)}, e)
 	}
 	first := release.Key{Namespace: "a", Name: "first"}
-	was := stored(&release.Revision{Number: 1, Created: 1})
+	was := &entry{created: 1}
 	for b.Loop() {
 		l.set(first, was)
 		l.set(first, nil)

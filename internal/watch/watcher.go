@@ -264,7 +264,7 @@ func (w *Watcher) apply(s *source, changes []change, whole bool) {
 		case e == nil:
 			return -w.limit.ranks[key].created
 		default:
-			return e.created()
+			return e.created
 		}
 	}
 	for _, key := range slices.SortedFunc(maps.Keys(changed), func(a, b release.Key) int {
