@@ -50,50 +50,9 @@ var faultGroups = []faultGroup{
 type stage struct {
 	*world
 	exporter *exporter
-	relay    serverRelay // between the exporter and the API server
-}
-
-// newServerStage is that of an exporter that watches all namespaces.
-func newServerStage(t *testing.T) *stage {
-	t.Helper()
-	s := &stage{world: newWorld(t), relay: newRelay(t)}
-	s.relay.on(t)
-	for range 50 {
-		s.operate(t)
-	}
-	s.exporter = startExporter(t, shared.kubeconfig(t, s.relay.access()), "--pages.enable-pprof")
-	s.exporter.awaitReady(t)
-	s.agrees(t, s.exporter, healedWithin)
-	return s
-}
-
-// watchDown is the sign that the alert HelmStateMetricsWatchDown is about.
-var watchDown = sign{"watch_up 0", func(s *stage) error {
-	return s.exporter.has(series{`helm_state_metrics_watch_up{namespace="",storage="secrets"}`: 0})()
-}}
-
-var serverFaults = []fault{
-	{
-		what: "killed, and started again with the same data", sign: watchDown, still: true,
-		begin: func(t *testing.T, s *stage) func() {
-			shared.Kill()
-			return func() { shared.restart(t, 0) }
-		},
-	},
-	{
-		what: "connections refused", sign: watchDown, quick: true,
-		begin: func(t *testing.T, s *stage) func() {
-			s.relay.Off()
-			return func() { s.relay.on(t) }
-		},
-	},
-	{
-		what: "silent: what is sent either way is held back", sign: watchDown,
-		begin: func(t *testing.T, s *stage) func() {
-			s.relay.Stall()
-			return s.relay.Resume
-		},
-	},
+	relay    serverRelay // between the exporter and the API server, or the proxy
+	proxy    *proxy      // between the relay and the API server at times
+	leads    string      // where the relay leads to: the URL of either
 }
 
 // TestFaults causes faults while an exporter runs, and changes records meanwhile. Within some seconds of the end of a

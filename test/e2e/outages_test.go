@@ -118,7 +118,7 @@ func TestSilentConnections(t *testing.T) {
 	write(t, namespace, cluster.Secret("app", 1, "deployed", validPayload()))
 	labels := fmt.Sprintf(`{namespace=%q,storage="secrets"}`, namespace)
 	eventually(t, patience, e.has(series{"helm_state_metrics_watch_up" + labels: 1}))
-	r.Stall()
+	expect.NoError(t, r.Stall())
 	stalled := time.Now()
 	want := shown(write(t, namespace, cluster.Secret("app", 2, "failed", validPayload())), "valid", 2)
 	want[seriesName("helm_release_deployed_revision", map[string]string{"name": "app", "namespace": namespace})] = 1
