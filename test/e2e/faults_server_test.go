@@ -87,35 +87,35 @@ var serverFaults = []fault{
 	{
 		what: "API server killed, and started again with the same data", sign: watchDown, still: true,
 		begin: func(t *testing.T, s *stage) func() {
-			s.leadTo(t, s.config.Host)
-			s.Kill()
-			return func() { s.restart(t, 0) }
+			s.leadTo(t, shared.config.Host)
+			shared.Kill()
+			return func() { shared.restart(t, 0) }
 		},
 	},
 	{
 		what: "API server killed and started again, and records changed, while the exporter was cut off", sign: watchDown,
 		begin: func(t *testing.T, s *stage) func() {
-			s.leadTo(t, s.config.Host)
+			s.leadTo(t, shared.config.Host)
 			s.relay.Off()
 			for range 10 {
 				s.operate(t)
 			}
-			s.restart(t, 0)
+			shared.restart(t, 0)
 			return func() { s.relay.on(t) }
 		},
 	},
 	{
 		what: "API server hangs: it accepts connections and never answers", sign: watchDown, still: true,
 		begin: func(t *testing.T, s *stage) func() {
-			s.leadTo(t, s.config.Host)
-			s.Signal(syscall.SIGSTOP)
-			return func() { s.Signal(syscall.SIGCONT) }
+			s.leadTo(t, shared.config.Host)
+			shared.Signal(syscall.SIGSTOP)
+			return func() { shared.Signal(syscall.SIGCONT) }
 		},
 	},
 	{
 		what: "network silent: packets are dropped both ways, those that open a connection too", sign: silent,
 		begin: func(t *testing.T, s *stage) func() {
-			s.leadTo(t, s.config.Host)
+			s.leadTo(t, shared.config.Host)
 			expect.NoError(t, s.relay.Stall())
 			return s.relay.Resume
 		},
@@ -123,7 +123,7 @@ var serverFaults = []fault{
 	{
 		what: "connections refused", sign: watchDown, quick: true,
 		begin: func(t *testing.T, s *stage) func() {
-			s.leadTo(t, s.config.Host)
+			s.leadTo(t, shared.config.Host)
 			s.relay.Off()
 			return func() { s.relay.on(t) }
 		},
@@ -131,7 +131,7 @@ var serverFaults = []fault{
 	{
 		what: "connections reset while a watch runs", quick: true,
 		begin: func(t *testing.T, s *stage) func() {
-			s.leadTo(t, s.config.Host)
+			s.leadTo(t, shared.config.Host)
 			s.relay.Reset()
 			return func() {}
 		},
@@ -139,7 +139,7 @@ var serverFaults = []fault{
 	{
 		what: "connections reset again and again while records change", quick: true,
 		begin: func(t *testing.T, s *stage) func() {
-			s.leadTo(t, s.config.Host)
+			s.leadTo(t, shared.config.Host)
 			for range 10 {
 				s.relay.Reset()
 				s.operate(t)
@@ -150,7 +150,7 @@ var serverFaults = []fault{
 	{
 		what: "network slow: each packet takes 0.3 s longer", quick: true,
 		begin: func(t *testing.T, s *stage) func() {
-			s.leadTo(t, s.config.Host)
+			s.leadTo(t, shared.config.Host)
 			s.relay.Delay(300 * time.Millisecond)
 			return func() { s.relay.Delay(0) }
 		},
@@ -402,13 +402,31 @@ func (p *proxy) rotate(t *testing.T) {
 func newOldStage(t *testing.T) *stage {
 	t.Helper()
 	address := expect.Value(process.FreeAddress())(t)
-	etcd := relayTo(t, address)
+	etcd := newRelayTo(t, address)
 	etcd.on(t)
-	c := expect.Value(startControlPlane(t.TempDir(), "--etcd-address="+address, "--", "--etcd-servers=http://"+etcd.Address(), "--feature-gates=WatchList=false"))(t)
-	t.Cleanup(func() { expect.NoError(t, c.Stop()) })
-	s := &stage{world: newWorldOf(t, c), relay: relayTo(t, strings.TrimPrefix(c.config.Host, "https://")), etcd: etcd}
+	s := newStageOf(t, "--etcd-address="+address, "--", "--etcd-servers=http://"+etcd.Address(), "--feature-gates=WatchList=false")
+	s.etcd = etcd
+	return s
+}
+
+// newUncachedStage has an API server that serves Secrets from etcd, whose history it compacts every second.
+func newUncachedStage(t *testing.T) *stage {
+	t.Helper()
+	return newStageOf(t, "--", "--watch-cache-sizes=secrets#0", "--etcd-compaction-interval=1s")
+}
+
+// newStageOf has another control plane, with the given flags, in place of the shared one until the end of the test.
+func newStageOf(t *testing.T, flags ...string) *stage {
+	t.Helper()
+	before := shared
+	shared = expect.Value(startControlPlane(t.TempDir(), flags...))(t)
+	t.Cleanup(func() {
+		expect.NoError(t, shared.Stop())
+		shared = before
+	})
+	s := &stage{world: newWorld(t), relay: newRelay(t)}
 	s.relay.on(t)
-	s.exporter = startExporter(t, c.kubeconfig(t, s.relay.access()))
+	s.exporter = startExporter(t, shared.kubeconfig(t, s.relay.access()))
 	s.exporter.awaitReady(t)
 	return s
 }
@@ -454,8 +472,8 @@ var oldFaults = []fault{
 	{
 		what: "API server killed, and started again with the same data", sign: watchDown, still: true, long: true,
 		begin: func(t *testing.T, s *stage) func() {
-			s.Kill()
-			return func() { s.restart(t, 0) }
+			shared.Kill()
+			return func() { shared.restart(t, 0) }
 		},
 	},
 }
@@ -463,31 +481,19 @@ var oldFaults = []fault{
 // writable returns a check that the API server has found etcd again.
 func (s *stage) writable(t *testing.T) func() error {
 	return func() error {
-		namespace, err := s.client.CoreV1().Namespaces().Get(t.Context(), s.namespaces[0], metav1.GetOptions{})
+		namespace, err := shared.client.CoreV1().Namespaces().Get(t.Context(), s.namespaces[0], metav1.GetOptions{})
 		if err == nil {
-			_, err = s.client.CoreV1().Namespaces().Update(t.Context(), namespace, metav1.UpdateOptions{})
+			_, err = shared.client.CoreV1().Namespaces().Update(t.Context(), namespace, metav1.UpdateOptions{})
 		}
 		return err
 	}
-}
-
-// newUncachedStage has an API server that serves Secrets from etcd, whose history it compacts every second.
-func newUncachedStage(t *testing.T) *stage {
-	t.Helper()
-	c := expect.Value(startControlPlane(t.TempDir(), "--", "--watch-cache-sizes=secrets#0", "--etcd-compaction-interval=1s"))(t)
-	t.Cleanup(func() { expect.NoError(t, c.Stop()) })
-	s := &stage{world: newWorldOf(t, c), relay: relayTo(t, strings.TrimPrefix(c.config.Host, "https://"))}
-	s.relay.on(t)
-	s.exporter = startExporter(t, c.kubeconfig(t, s.relay.access()))
-	s.exporter.awaitReady(t)
-	return s
 }
 
 var uncachedFaults = []fault{{
 	what: "history compacted while the exporter was cut off, so that the watch starts over (410)", sign: watchDown, long: true,
 	begin: func(t *testing.T, s *stage) func() {
 		s.relay.Off()
-		all := s.client.CoreV1().Secrets("")
+		all := shared.client.CoreV1().Secrets("")
 		known := expect.Value(all.List(t.Context(), metav1.ListOptions{}))(t).ResourceVersion
 		eventually(t, patience, func() error {
 			s.operate(t)

@@ -134,10 +134,10 @@ type serverRelay struct{ *relay.Relay }
 
 func newRelay(t *testing.T) serverRelay {
 	t.Helper()
-	return relayTo(t, strings.TrimPrefix(shared.config.Host, "https://"))
+	return newRelayTo(t, strings.TrimPrefix(shared.config.Host, "https://"))
 }
 
-func relayTo(t *testing.T, address string) serverRelay {
+func newRelayTo(t *testing.T, address string) serverRelay {
 	t.Helper()
 	r := expect.Value(relay.New(address))(t)
 	t.Cleanup(r.Off)
@@ -157,13 +157,8 @@ func (r serverRelay) access() access {
 // newNamespace creates a namespace for one test. Its name begins with the prefix.
 func newNamespace(t *testing.T, prefix string) string {
 	t.Helper()
-	return shared.newNamespace(t, prefix)
-}
-
-func (c *controlPlane) newNamespace(t *testing.T, prefix string) string {
-	t.Helper()
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: prefix + "-"}}
-	created := expect.Value(c.client.CoreV1().Namespaces().Create(t.Context(), namespace, metav1.CreateOptions{}))(t)
+	created := expect.Value(shared.client.CoreV1().Namespaces().Create(t.Context(), namespace, metav1.CreateOptions{}))(t)
 	return created.Name
 }
 

@@ -49,6 +49,7 @@ func TestOutages(t *testing.T) {
 	}
 	many := startExporter(t, shared.kubeconfig(t, each.access()), "--namespaces="+strings.Join(namespaces, ","))
 	many.awaitReady(t)
+	table := fmt.Sprintf("| API server away for | right after, one watch | right after, %d watches | connections that these tried |\n|---|---:|---:|---:|\n", manyNamespaces)
 	for text := range strings.SplitSeq(*outages, ",") {
 		away := expect.Value(time.ParseDuration(text))(t)
 		before := each.Connections()
@@ -65,8 +66,7 @@ func TestOutages(t *testing.T) {
 		for range 5 { // They must also see what happens before they are connected again.
 			w.operate(t)
 		}
-		t.Logf("away for %s: right after %s, and with %d namespaces after %s; these tried %d connections meanwhile", away,
-			w.agrees(t, one, healedWithin), manyNamespaces, w.agrees(t, many, healedWithin), attempts)
+		table += fmt.Sprintf("| %s | %s | %s | %d |\n", away, short(w.agrees(t, one, healedWithin)), short(w.agrees(t, many, healedWithin)), attempts)
 		if most := int64(lasted.Seconds()+1)*attemptsPerSecond + attemptsAround; attempts > most {
 			t.Errorf("%d connections were tried within %s, want %d at the most", attempts, lasted, most)
 		}
@@ -74,6 +74,18 @@ func TestOutages(t *testing.T) {
 			expect.NoError(t, e.upBecomes(1, watches, healedWithin))
 		}
 	}
+	// The connection to the API server is broken, and the API server is killed meanwhile.
+	all.Off()
+	for range 20 {
+		w.operate(t)
+	}
+	shared.restart(t, 0)
+	for range 20 {
+		w.operate(t)
+	}
+	all.on(t)
+	table += fmt.Sprintf("| restarted while the connection was cut | %s | | |\n", short(w.agrees(t, one, healedWithin)))
+	reportAgreement(t, "outages", table)
 }
 
 // upBecomes waits until the given number of watches are up or down.
