@@ -108,7 +108,12 @@ func TestAServerThatIsTooBusyIsLeftInPeace(t *testing.T) {
 			var running sync.WaitGroup
 			for range watches {
 				running.Go(func() {
-					_ = r.do(t.Context(), ignore, func() error {
+					observe := func(err error) {
+						if reason := watchErrorReason(err); err != nil && reason != reasonThrottled {
+							t.Errorf("the reason of %v is %s", err, reason)
+						}
+					}
+					_ = r.do(t.Context(), observe, func() error {
 						attempts.Add(1)
 						if time.Since(began) < busy {
 							return apierrors.NewTooManyRequests("busy", 300)
