@@ -104,14 +104,14 @@ func (s *stage) suffer(t *testing.T, f fault, hold time.Duration) (told, healed 
 	t.Helper()
 	s.since = time.Now()
 	end := f.begin(t, s)
+	if f.sign.seen != nil {
+		eventually(t, noticedWithin, func() error { return f.sign.seen(s) })
+		told = time.Since(s.since)
+	}
 	for range 3 {
 		if !f.still {
 			s.operate(t)
 		}
-	}
-	if f.sign.seen != nil {
-		eventually(t, noticedWithin, func() error { return f.sign.seen(s) })
-		told = time.Since(s.since)
 	}
 	select {
 	case <-time.After(hold):
