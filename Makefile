@@ -8,6 +8,7 @@ REVISIONS ?= 10
 OPERATIONS ?= 50000
 SEED      ?= 1
 OUTAGES   ?= 5s,20s,60s,180s
+CYCLES    ?= 200
 IMAGE     ?= helm-state-metrics
 # Recursive variables, because few targets use them. The tag is the one in the manifests.
 ARCH      ?= $(shell $(GO) env GOARCH)
@@ -132,6 +133,11 @@ agree: ## Compare metrics with records after random operations and outages (OPER
 	$(call each,$(programs:%=bin/%) $(test_tools))
 	$(GO) test -count=1 -timeout 60m -v -run '^(TestAgreement|TestOutages)$$' ./test/e2e -operations=$(OPERATIONS) -seed=$(SEED) -outages=$(OUTAGES) \
 		$(if $(OUT),-agreement-report=$(abspath $(OUT)))
+
+.PHONY: chaos
+chaos: ## Cause faults of the API server, the network and the exporter, and measure how long each takes to heal (CYCLES=200 SEED=1 OUT=docs/faults.md)
+	$(call each,$(programs:%=bin/%) $(test_tools))
+	$(GO) test -count=1 -timeout 60m -v -run '^TestFaults$$' ./test/e2e -fault-times=3 -cycles=$(CYCLES) -seed=$(SEED) $(if $(OUT),-faults-report=$(abspath $(OUT)))
 
 .PHONY: lint
 lint: bin/golangci-lint ## Run the linters

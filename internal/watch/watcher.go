@@ -369,7 +369,7 @@ func (w *Watcher) work(ctx context.Context, queue workqueue.TypedRateLimitingInt
 			backoff = awayBackoff()
 			continue
 		}
-		sleep(ctx, backoff.Step())
+		sleep(ctx, max(backoff.Step(), retryAfter(err)))
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"math/big"
 	"net"
 	"net/http"
@@ -19,9 +20,12 @@ import (
 	"testing"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	apiwatch "k8s.io/apimachinery/pkg/watch"
 
 	"github.com/helm-state-metrics/helm-state-metrics/test/support/expect"
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/process"
 )
 
 // newServerStage has an exporter that watches all namespaces.
@@ -72,6 +76,14 @@ func watchUp(s *stage, value float64) error {
 var (
 	// watchDown is the sign that the alert HelmStateMetricsWatchDown is about.
 	watchDown = sign{"watch_up 0", func(s *stage) error { return watchUp(s, 0) }}
+	// silent is the sign that nothing comes any more. The exporter must not claim that it has heard something.
+	silent = sign{"watch_up 0", func(s *stage) error {
+		all, err := s.exporter.scrape()
+		if heard := all[`helm_state_metrics_watch_last_event_timestamp_seconds{namespace="",storage="secrets"}`]; err == nil && heard > float64(s.since.Unix()+1) {
+			err = fmt.Errorf("the last event came %v s after the silence began", heard-float64(s.since.Unix()))
+		}
+		return errors.Join(err, watchUp(s, 0))
+	}}
 	// payloadsPending is the sign of the alert HelmStateMetricsPayloadsPending.
 	payloadsPending = sign{"payloads_pending above 0", func(s *stage) error {
 		all, err := s.exporter.scrape()
@@ -210,9 +222,6 @@ var serverFaults = []fault{
 		},
 	},
 }
-
-// silent is the sign that nothing is heard any more. The exporter must not claim that it has heard something.
-var silent = sign{"watch_up 0", func(s *stage) error { return watchUp(s, 0) }}
 
 // meddle leads to the proxy, which meddles with requests from now on, and breaks the connections.
 func (s *stage) meddle(t *testing.T, with meddler) (end func()) {
@@ -398,4 +407,123 @@ func (p *proxy) rotate(t *testing.T) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.pair = &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}, NextProtos: p.TLS.NextProtos}
+}
+
+// newOldStage has an API server that does not stream lists, with a relay between it and etcd.
+func newOldStage(t *testing.T) *stage {
+	t.Helper()
+	address := expect.Value(process.FreeAddress())(t)
+	etcd := newRelayTo(t, address)
+	etcd.on(t)
+	s := newStageOf(t, "--etcd-address="+address, "--", "--etcd-servers=http://"+etcd.Address(), "--feature-gates=WatchList=false")
+	s.etcd = etcd
+	return s
+}
+
+// newUncachedStage has an API server that serves Secrets from etcd, whose history it compacts every second.
+func newUncachedStage(t *testing.T) *stage {
+	t.Helper()
+	return newStageOf(t, "--", "--watch-cache-sizes=secrets#0", "--etcd-compaction-interval=1s")
+}
+
+// newStageOf has another control plane, with the given flags, in place of the shared one until the end of the test.
+func newStageOf(t *testing.T, flags ...string) *stage {
+	t.Helper()
+	before := shared
+	shared = expect.Value(startControlPlane(t.TempDir(), flags...))(t)
+	t.Cleanup(func() {
+		expect.NoError(t, shared.Stop())
+		shared = before
+	})
+	s := &stage{world: newWorld(t), relay: newRelay(t)}
+	s.relay.on(t)
+	s.exporter = startExporter(t, shared.kubeconfig(t, s.relay.access()))
+	s.exporter.awaitReady(t)
+	return s
+}
+
+var oldFaults = []fault{
+	{
+		what: "etcd slow: each packet takes 0.2 s longer", long: true,
+		begin: func(_ *testing.T, s *stage) func() {
+			s.etcd.Delay(200 * time.Millisecond)
+			return func() { s.etcd.Delay(0) }
+		},
+	},
+	{
+		what: "etcd gone", still: true, long: true,
+		begin: func(t *testing.T, s *stage) func() {
+			s.etcd.Off()
+			return func() {
+				s.etcd.on(t)
+				eventually(t, patience, s.writable(t))
+			}
+		},
+	},
+	{
+		what: "etcd silent: packets are dropped both ways", still: true, long: true,
+		begin: func(t *testing.T, s *stage) func() {
+			expect.NoError(t, s.etcd.Stall())
+			return func() {
+				s.etcd.Resume()
+				eventually(t, patience, s.writable(t))
+			}
+		},
+	},
+	{
+		what: "connections reset, and records changed meanwhile", long: true,
+		begin: func(t *testing.T, s *stage) func() {
+			for range 10 {
+				s.relay.Reset()
+				s.operate(t)
+			}
+			return func() {}
+		},
+	},
+	{
+		what: "API server killed, and started again with the same data", sign: watchDown, still: true, long: true,
+		begin: func(t *testing.T, s *stage) func() {
+			shared.Kill()
+			return func() { shared.restart(t, 0) }
+		},
+	},
+}
+
+// writable returns a check that the API server has found etcd again.
+func (s *stage) writable(t *testing.T) func() error {
+	return func() error {
+		namespace, err := shared.client.CoreV1().Namespaces().Get(t.Context(), s.namespaces[0], metav1.GetOptions{})
+		if err == nil {
+			_, err = shared.client.CoreV1().Namespaces().Update(t.Context(), namespace, metav1.UpdateOptions{})
+		}
+		return err
+	}
+}
+
+var uncachedFaults = []fault{{
+	what: "history compacted while the exporter was cut off, so that the watch starts over (410)", sign: watchDown, long: true,
+	begin: func(t *testing.T, s *stage) func() {
+		s.relay.Off()
+		all := shared.client.CoreV1().Secrets("")
+		known := expect.Value(all.List(t.Context(), metav1.ListOptions{}))(t).ResourceVersion
+		eventually(t, patience, func() error {
+			s.operate(t)
+			w, err := all.Watch(t.Context(), metav1.ListOptions{ResourceVersion: known})
+			if err != nil {
+				return onlyIf(apierrors.IsResourceExpired(err) || apierrors.IsGone(err), err)
+			}
+			defer w.Stop()
+			event := <-w.ResultChan()
+			return onlyIf(event.Type == apiwatch.Error, errors.New("the version is still known"))
+		})
+		return func() { s.relay.on(t) }
+	},
+}}
+
+// onlyIf returns the error unless the condition holds.
+func onlyIf(holds bool, err error) error {
+	if holds {
+		return nil
+	}
+	return err
 }

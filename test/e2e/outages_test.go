@@ -107,30 +107,6 @@ func (e *exporter) upBecomes(up float64, watches int, within time.Duration) erro
 	})
 }
 
-// TestSilentConnections drops everything between the exporter and the API server, and tells neither of them.
-func TestSilentConnections(t *testing.T) {
-	t.Parallel()
-	namespace := newNamespace(t, "silent")
-	r := newRelay(t)
-	r.on(t)
-	e := startExporter(t, shared.kubeconfig(t, r.access()), "--namespaces="+namespace)
-	e.awaitReady(t)
-	write(t, namespace, cluster.Secret("app", 1, "deployed", validPayload()))
-	labels := fmt.Sprintf(`{namespace=%q,storage="secrets"}`, namespace)
-	eventually(t, patience, e.has(series{"helm_state_metrics_watch_up" + labels: 1}))
-	expect.NoError(t, r.Stall())
-	stalled := time.Now()
-	want := shown(write(t, namespace, cluster.Secret("app", 2, "failed", validPayload())), "valid", 2)
-	want[seriesName("helm_release_deployed_revision", map[string]string{"name": "app", "namespace": namespace})] = 1
-	eventually(t, noticedWithin, e.has(series{"helm_state_metrics_watch_up" + labels: 0}))
-	if heard := e.value(t, "helm_state_metrics_watch_last_event_timestamp_seconds"+labels); heard > float64(stalled.Unix()+1) {
-		t.Errorf("the last event came %v s after the stall began", heard-float64(stalled.Unix()))
-	}
-	r.Resume()
-	eventually(t, healedWithin, e.shows(want, namespace))
-	eventually(t, healedWithin, e.has(series{"helm_state_metrics_watch_up" + labels: 1}))
-}
-
 // TestOneBadNamespace forbids one of two namespaces. The exporter has to serve the other, and to report the error.
 func TestOneBadNamespace(t *testing.T) {
 	t.Parallel()
@@ -249,20 +225,4 @@ func TestAPIServerAwayMeanwhile(t *testing.T) {
 	eventually(t, 2*patience, e.shows(view{}.series(t, h.facts(t)), h.namespace))
 	eventually(t, patience, e.has(series{up: 1}))
 	eventually(t, patience, e.says("The API server answers again"))
-}
-
-// TestConnectionsBreakOften checks that nothing is lost in many short outages.
-func TestConnectionsBreakOften(t *testing.T) {
-	t.Parallel()
-	namespace := newNamespace(t, "shaky")
-	r := newRelay(t)
-	r.on(t)
-	e := startExporter(t, shared.kubeconfig(t, r.access()), "--namespaces="+namespace)
-	e.awaitReady(t)
-	for revision := 1; revision <= 3; revision++ {
-		r.Off()
-		want := shown(write(t, namespace, cluster.Secret("app", revision, "failed", validPayload())), "valid", revision)
-		r.on(t)
-		eventually(t, 2*patience, e.shows(want, namespace))
-	}
 }
