@@ -47,41 +47,31 @@ const (
 )
 
 // TestAgreement compares what is exposed with the records after each of a number of random operations, by hand and by
-// both Helms, in both storages. From time to time the exporter or the API server is killed, or the connection between
-// the two is broken while operations go on. It is not parallel because it kills the API server of all tests.
+// both Helms, in both storages, with the faults of TestFaults in between. It is not parallel because it kills the API
+// server of all tests, and the first of all, so that all records are its own.
 func TestAgreement(t *testing.T) {
 	began := time.Now()
 	w := newWorld(t, secretStorage, mapStorage)
 	w.view.labels = map[string]string{"team": "label_team"}
-	flags := []string{"--storage=secrets,configmaps", "--release-labels=team"}
-	r := newRelay(t)
-	r.on(t)
-	kubeconfig := shared.kubeconfig(t, r.access())
-	e := startExporter(t, kubeconfig, flags...)
-	e.awaitReady(t)
-	w.before = expect.Value(e.scrape())(t)
+	w.flags = []string{"--storage=secrets,configmaps", "--release-labels=team"}
+	w.countsToo = true
+	s := newStage(t, w)
+	faults := slices.DeleteFunc(slices.Concat(serverFaults, []fault{exporterKilled}), func(f fault) bool { return !f.quick && *operations < 1000 })
+	w.Shuffle(len(faults), func(i, j int) { faults[i], faults[j] = faults[j], faults[i] })
 	took := make(map[string][]time.Duration)
-	between := max(*operations/60, 40) // operations between two outages
-	for outages := 0; w.did < *operations; {
-		kind, within := "write", rightWithin
+	between := max(*operations/60, 40) // operations between two faults
+	for suffered := 0; w.did < *operations; {
+		kind := "write"
 		switch {
-		case w.did/between > outages:
-			kind, within = "kill or cut connection", healedWithin
-			switch outages % 3 {
-			case 0:
-				e.Kill()
-				w.operate(t)
-				e = startExporter(t, kubeconfig, flags...)
-			case 1:
-				shared.restart(t, 0)
-			case 2:
-				r.Off()
-				for range 5 {
-					w.operate(t)
-				}
-				r.on(t)
-			}
-			outages++
+		case w.did/between > suffered:
+			fault := faults[suffered%len(faults)]
+			t.Logf("after %d operations: %s", w.did, fault.what)
+			_, healed := s.suffer(t, fault, 0)
+			took["fault"] = append(took["fault"], healed)
+			s.leadTo(t, shared.config.Host)
+			eventually(t, healedWithin, func() error { return watchUp(s, 1) })
+			suffered++
+			continue
 		case w.chance(1):
 			kind = "Helm command"
 			w.helm(t)
@@ -93,7 +83,7 @@ func TestAgreement(t *testing.T) {
 		default:
 			w.operate(t)
 		}
-		took[kind] = append(took[kind], w.agrees(t, e, within))
+		took[kind] = append(took[kind], w.agrees(t, s.exporter, rightWithin))
 	}
 	var table strings.Builder
 	fmt.Fprintf(&table, "| %d operations, seed %d, in %s | compared | median | 99th percentile | maximum |\n|---|---:|---:|---:|---:|\n",
@@ -107,6 +97,14 @@ func TestAgreement(t *testing.T) {
 		t.Errorf("1 write of 100 is shown later than %s", usuallyWithin)
 	}
 	reportAgreement(t, "agreement", table.String())
+}
+
+var exporterKilled = fault{
+	what: "exporter killed, and started again", quick: true,
+	begin: func(t *testing.T, s *stage) func() {
+		s.exporter.Kill()
+		return s.start
+	},
 }
 
 // reportAgreement writes a table, into the file too if one is given.
@@ -129,7 +127,8 @@ type world struct {
 	next       []func(t *testing.T) // the writes that are left of a Helm command that is done by hand
 	did        int                  // how many operations have been done
 	known      map[string]series    // what each namespace calls for, of those that have not changed since
-	before     series               // what an exporter exposed before there were records; nil if counts are not compared
+	flags      []string             // of exporters
+	countsToo  bool                 // whether the counts over all releases are compared
 }
 
 // newWorld creates the namespaces, in which records are kept in the given storages, or in Secrets.
@@ -471,13 +470,10 @@ func (w *world) truth(t *testing.T) series {
 			switch {
 			case strings.HasPrefix(name, "helm_release_"):
 				want[name] = value
-			case w.before != nil:
+			case w.countsToo:
 				want[name] += value
 			}
 		}
-	}
-	for name := range want {
-		want[name] += w.before[name]
 	}
 	return want
 }

@@ -29,17 +29,23 @@ import (
 )
 
 // newServerStage has an exporter that watches all namespaces.
-func newServerStage(t *testing.T) *stage {
+func newServerStage(t *testing.T) *stage { return newStage(t, newWorld(t)) }
+
+// newStage has an exporter that watches all namespaces, and exposes what is in the world.
+func newStage(t *testing.T, w *world) *stage {
 	t.Helper()
-	s := &stage{world: newWorld(t), relay: newRelay(t), proxy: newProxy(t, nil), leads: shared.config.Host}
+	s := &stage{world: w, relay: newRelay(t), proxy: newProxy(t, nil), leads: shared.config.Host}
 	s.relay.on(t)
 	for range 50 {
 		s.operate(t)
 	}
 	through := s.relay.access()
 	through.ca = append(bytes.Clone(through.ca), s.proxy.access().ca...)
-	s.exporter = startExporter(t, shared.kubeconfig(t, through), "--pages.enable-pprof")
-	s.exporter.awaitReady(t)
+	s.start = func() {
+		s.exporter = startExporter(t, shared.kubeconfig(t, through), append(w.flags, "--pages.enable-pprof")...)
+		s.exporter.awaitReady(t)
+	}
+	s.start()
 	s.agrees(t, s.exporter, healedWithin)
 	return s
 }
@@ -58,8 +64,13 @@ func (s *stage) leadTo(t *testing.T, url string) {
 	eventually(t, healedWithin, func() error { return watchUp(s, 1) })
 }
 
+// watchUp returns an error unless all watches are up, or down.
 func watchUp(s *stage, value float64) error {
-	return s.exporter.has(series{`helm_state_metrics_watch_up{namespace="",storage="secrets"}`: value})()
+	want := make(series)
+	for _, storage := range s.storages {
+		want.add(value, "helm_state_metrics_watch_up", map[string]string{"namespace": "", "storage": storage})
+	}
+	return s.exporter.has(want)()
 }
 
 var (

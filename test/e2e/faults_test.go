@@ -54,6 +54,7 @@ var faultGroups = []faultGroup{
 type stage struct {
 	*world
 	exporter *exporter
+	start    func()      // starts it
 	relay    serverRelay // between the exporter and the API server, or the proxy
 	proxy    *proxy      // between the relay and the API server at times
 	leads    string      // where the relay leads to: the URL of either
