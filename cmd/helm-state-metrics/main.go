@@ -57,6 +57,7 @@ func start(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	followFiles(cluster, logger)
 	watcher, server, err := wire(cfg, cluster, prometheus.NewPedanticRegistry(), logger)
 	if err != nil {
 		return err

@@ -2,9 +2,11 @@
 package serve
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -56,13 +58,13 @@ type Plain struct {
 
 // Listen opens addresses, so that a busy port is an error before anything starts: those of the flags for the handler,
 // then the plain ones. It fails if the web config file is invalid, too.
-func Listen(flags *toolkit.FlagConfig, handler http.Handler, log *slog.Logger, plain ...Plain) (_ *Server, err error) {
+func Listen(flags *toolkit.FlagConfig, handler http.Handler, logger *slog.Logger, plain ...Plain) (_ *Server, err error) {
 	if file := *flags.WebConfigFile; file != "" {
 		if err := toolkit.Validate(file); err != nil {
 			return nil, fmt.Errorf("--web.config.file=%s: %w", file, err)
 		}
 	}
-	s := &Server{log: log}
+	s := &Server{log: logger}
 	defer func() {
 		if err != nil {
 			for _, l := range s.listeners {
@@ -170,7 +172,7 @@ func (s *Server) serve(ctx context.Context, l listener) error {
 		WriteTimeout:   writeTimeout,
 		IdleTimeout:    idleTimeout,
 		MaxHeaderBytes: maxHeader,
-		ErrorLog:       slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+		ErrorLog:       log.New(errorLog{s.log}, "", 0),
 	}
 	drained := make(chan error, 1)
 	stop := context.AfterFunc(ctx, func() {
@@ -192,4 +194,18 @@ func (s *Server) serve(ctx context.Context, l listener) error {
 		return err
 	}
 	return nil
+}
+
+// errorLog writes what http.Server logs: failures of clients at debug level, others as errors.
+type errorLog struct{ log *slog.Logger }
+
+// Write implements io.Writer.
+func (e errorLog) Write(line []byte) (int, error) {
+	level := slog.LevelDebug
+	// While file descriptors are exhausted, the server tries to accept once a second.
+	if bytes.HasPrefix(line, []byte("http: Accept error")) || bytes.HasPrefix(line, []byte("http: panic serving")) {
+		level = slog.LevelError
+	}
+	e.log.Log(context.Background(), level, "HTTP server", "err", string(bytes.TrimSpace(line)))
+	return len(line), nil
 }
