@@ -165,7 +165,9 @@ func (s *Server) Run(ctx context.Context) error {
 // each address needs its own.
 func (s *Server) serve(ctx context.Context, l listener) error {
 	server := &http.Server{
-		Handler:        l.handler,
+		Handler:        withoutBody(l.handler),
+		ConnState:      newConnections(s.log).track,
+		HTTP2:          &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
 		ReadTimeout:    readTimeout,
 		WriteTimeout:   writeTimeout,
 		IdleTimeout:    idleTimeout,
@@ -180,6 +182,14 @@ func (s *Server) serve(ctx context.Context, l listener) error {
 	})
 	var err error
 	if l.flags != nil {
+		guesses := newPasswords()
+		server.Handler = guesses.behind(server.Handler)
+		// The toolkit puts its handler before ours when it begins to serve. This is called after that, and before the
+		// first request.
+		server.BaseContext = func(net.Listener) context.Context {
+			server.Handler = guesses.before(server.Handler)
+			return context.Background()
+		}
 		err = toolkit.Serve(l, server, l.flags, s.log)
 	} else {
 		s.log.Info("Serving", "what", l.serves, "address", l.Addr())
@@ -192,4 +202,15 @@ func (s *Server) serve(ctx context.Context, l listener) error {
 		return err
 	}
 	return nil
+}
+
+// withoutBody closes the connection after a request with a body, which no handler reads. Otherwise net/http reads it
+// before it writes a response, for as long as readTimeout, and a scrape holds its place meanwhile.
+func withoutBody(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if req.ContentLength != 0 {
+			w.Header().Set("Connection", "close")
+		}
+		next.ServeHTTP(w, req)
+	})
 }
