@@ -16,9 +16,12 @@ const (
 	maxStreams     = 16
 )
 
-// connections bounds the connections of one address. When there is one too many, the one that has waited for a
-// request for longest is closed: a client that comes back connects again, and whoever holds connections cannot keep
-// others out.
+// mayIdle is how long a connection has no request before it is closed rather than one that has.
+const mayIdle = time.Second
+
+// connections bounds the connections of one address. When there is one too many, the one that has had no request for
+// longest is closed, and if none has been so for a while, the one whose request takes longest: a client that comes
+// back connects again, and whoever holds connections cannot keep others out.
 type connections struct {
 	log *slog.Logger
 
@@ -27,7 +30,7 @@ type connections struct {
 	logged time.Time               // guarded by mu
 }
 
-// connection is in its state since a time. One that is active has a request, and all of its header.
+// connection is in its state since a time. One that is active has a request, whose header has come in.
 type connection struct {
 	active bool
 	since  time.Time
@@ -53,12 +56,7 @@ func (c *connections) track(conn net.Conn, state http.ConnState) {
 	if len(c.open) <= maxConnections {
 		return
 	}
-	var last net.Conn
-	for other, is := range c.open {
-		if was := c.open[last]; other != conn && (last == nil || is.active == was.active && is.since.Before(was.since) || was.active && !is.active) {
-			last = other
-		}
-	}
+	last := c.victim(conn, now)
 	delete(c.open, last)
 	if secure, ok := last.(*tls.Conn); ok {
 		last = secure.NetConn() // whose Close does not write
@@ -68,4 +66,24 @@ func (c *connections) track(conn net.Conn, state http.ConnState) {
 		c.logged = now
 		c.log.Warn("Closed an idle connection, because there are too many", "most", maxConnections)
 	}
+}
+
+// victim returns the connection to close for a new one. It requires mu.
+func (c *connections) victim(newest net.Conn, now time.Time) net.Conn {
+	var idle, oldest net.Conn
+	for conn, is := range c.open {
+		if conn == newest {
+			continue
+		}
+		if oldest == nil || is.since.Before(c.open[oldest].since) {
+			oldest = conn
+		}
+		if !is.active && (idle == nil || is.since.Before(c.open[idle].since)) {
+			idle = conn
+		}
+	}
+	if idle != nil && now.Sub(c.open[idle].since) >= mayIdle {
+		return idle
+	}
+	return oldest
 }

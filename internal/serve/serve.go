@@ -165,14 +165,16 @@ func (s *Server) Run(ctx context.Context) error {
 // each address needs its own.
 func (s *Server) serve(ctx context.Context, l listener) error {
 	server := &http.Server{
-		Handler:        withoutBody(l.handler),
-		ConnState:      newConnections(s.log).track,
-		HTTP2:          &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
-		ReadTimeout:    readTimeout,
-		WriteTimeout:   writeTimeout,
-		IdleTimeout:    idleTimeout,
-		MaxHeaderBytes: maxHeader,
-		ErrorLog:       slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+		Handler: withoutBody(l.handler),
+		// Its own handler of OPTIONS * reads bodies.
+		DisableGeneralOptionsHandler: true,
+		ConnState:                    newConnections(s.log).track,
+		HTTP2:                        &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
+		ReadTimeout:                  readTimeout,
+		WriteTimeout:                 writeTimeout,
+		IdleTimeout:                  idleTimeout,
+		MaxHeaderBytes:               maxHeader,
+		ErrorLog:                     slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
 	drained := make(chan error, 1)
 	stop := context.AfterFunc(ctx, func() {
@@ -183,11 +185,11 @@ func (s *Server) serve(ctx context.Context, l listener) error {
 	var err error
 	if l.flags != nil {
 		guesses := newPasswords()
-		server.Handler = guesses.behind(server.Handler)
+		server.Handler = guesses.behind(l.handler)
 		// The toolkit puts its handler before ours when it begins to serve. This is called after that, and before the
 		// first request.
 		server.BaseContext = func(net.Listener) context.Context {
-			server.Handler = guesses.before(server.Handler)
+			server.Handler = withoutBody(guesses.before(server.Handler))
 			return context.Background()
 		}
 		err = toolkit.Serve(l, server, l.flags, s.log)
@@ -205,11 +207,12 @@ func (s *Server) serve(ctx context.Context, l listener) error {
 }
 
 // withoutBody closes the connection after a request with a body, which no handler reads. Otherwise net/http reads it
-// before it writes a response, for as long as readTimeout, and a scrape holds its place meanwhile.
+// before and after it writes a response, for as long as readTimeout, and a scrape holds its place meanwhile.
 func withoutBody(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		if req.ContentLength != 0 {
 			w.Header().Set("Connection", "close")
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now()) // if it fails, readTimeout does it
 		}
 		next.ServeHTTP(w, req)
 	})

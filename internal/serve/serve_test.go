@@ -84,22 +84,17 @@ func TestABodyIsNotWaitedFor(t *testing.T) {
 		if err != nil || len(body) != 64<<10 || !response.Close {
 			t.Errorf("%s: got %d bytes, %v, close: %t", header, len(body), err, response.Close)
 		}
+		began := time.Now()
+		if _, err := io.Copy(io.Discard, conn); err != nil || time.Since(began) > readTimeout/2 {
+			t.Errorf("%s: the connection is closed after %s, %v", header, time.Since(began), err)
+		}
 	}
 }
 
-// TestIdleConnectionsKeepNobodyOut opens more connections than there may be. Some are closed, but not one with a request, and
-// whoever comes next is served.
+// TestIdleConnectionsKeepNobodyOut opens more connections than there may be. The others are closed, and whoever comes
+// next is served.
 func TestIdleConnectionsKeepNobodyOut(t *testing.T) {
-	entered, leave := make(chan struct{}), make(chan struct{})
-	address := running(t, http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		if req.URL.Path == "/slow" {
-			close(entered)
-			<-leave
-		}
-		_, _ = io.WriteString(w, "served")
-	}))
-	busy := dial(t, address, "GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n")
-	<-entered
+	address := running(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	const more = 50
 	closed := make(chan error, maxConnections+more)
 	for i := range maxConnections + more {
@@ -114,14 +109,70 @@ func TestIdleConnectionsKeepNobodyOut(t *testing.T) {
 			closed <- err
 		}()
 	}
-	for i := range more + 1 { // and one for the busy connection
+	for i := range more {
 		if err := <-closed; errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Fatalf("%d of %d connections are closed, want %d", i, maxConnections+more, more+1)
+			t.Fatalf("%d of %d connections are closed, want %d", i, maxConnections+more, more)
 		}
 	}
-	close(leave)
-	if _, err := http.ReadResponse(bufio.NewReader(busy), nil); err != nil {
-		t.Errorf("the connection that had a request: %v", err)
+}
+
+// TestWhichConnectionIsClosed opens one more than there may be.
+func TestWhichConnectionIsClosed(t *testing.T) {
+	for name, tc := range map[string]struct {
+		first, others http.ConnState
+		pause         time.Duration // before the last one
+		closed        int
+	}{
+		"the one that was used longest ago": {first: http.StateActive, others: http.StateIdle, pause: mayIdle, closed: 1},
+		"one that sends no request":         {first: http.StateActive, others: http.StateNew, pause: mayIdle, closed: 1},
+		"a request, if none waits for long": {first: http.StateActive, others: http.StateNew, closed: 0},
+		"the longest request":               {first: http.StateActive, others: http.StateActive, pause: time.Minute, closed: 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newConnections(slog.New(slog.DiscardHandler))
+				var ends []net.Conn
+				for i := range maxConnections + 1 {
+					if i == maxConnections {
+						<-time.After(tc.pause)
+					}
+					mine, theirs := net.Pipe()
+					defer mine.Close()
+					defer theirs.Close()
+					c.track(mine, http.StateNew)
+					c.track(mine, []http.ConnState{tc.first, tc.others}[min(i, 1)])
+					ends = append(ends, theirs)
+					<-time.After(time.Microsecond)
+				}
+				for i, end := range ends {
+					_ = end.SetReadDeadline(time.Now()) // an error if it is closed
+					if _, err := end.Read(make([]byte, 1)); (err == io.EOF) != (i == tc.closed) {
+						t.Errorf("connection %d: %v", i, err)
+					}
+				}
+			})
+		})
+	}
+}
+
+// TestRequestsThatHangKeepNobodyOut has a request that hangs on every connection.
+func TestRequestsThatHangKeepNobodyOut(t *testing.T) {
+	entered, leave := make(chan struct{}), make(chan struct{})
+	address := running(t, http.HandlerFunc(func(_ http.ResponseWriter, req *http.Request) {
+		if req.URL.Path == "/slow" {
+			entered <- struct{}{}
+			<-leave
+		}
+	}))
+	defer close(leave)
+	for range maxConnections {
+		dial(t, address, "GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n")
+		<-entered
+	}
+	for i := range 10 {
+		if _, err := http.ReadResponse(bufio.NewReader(dial(t, address, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")), nil); err != nil {
+			t.Errorf("connection %d more is not served: %v", i, err)
+		}
 	}
 }
 
