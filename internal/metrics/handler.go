@@ -59,6 +59,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	defer scrapes.leave(mine)
+	if req.Context().Err() != nil { // the client has taken the request back, as floods over HTTP/2 do
+		return
+	}
 	format := expfmt.NegotiateAccept(req.Header, expfmt.FmtText, expfmt.FmtOpenMetrics_1_0_0, expfmt.FmtOpenMetrics_0_0_1)
 	namespaces, names := query["namespace"], query["name[]"]
 	zipped := acceptsGzip(req.Header)
