@@ -427,6 +427,36 @@ func TestABodyAndAnEarlierParserDoNotCount(t *testing.T) {
 	}
 }
 
+// TestOtherHeadersGiveNoRights sends headers that other servers take for a user.
+func TestOtherHeadersGiveNoRights(t *testing.T) {
+	ask := func(header http.Header) int {
+		req := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", nil)
+		req.Header = header
+		w := httptest.NewRecorder()
+		behind(tenants()).ServeHTTP(w, req)
+		return w.Code
+	}
+	const tenant, platform = "Bearer tenant-token", "Bearer platform-token"
+	for _, all := range [][]string{{tenant, platform}, {platform, tenant}, {"Basic cGxhdGZvcm06", platform}, {platform, platform}, {platform, ""}} {
+		if code := ask(http.Header{"Authorization": all}); code != 401 {
+			t.Errorf("%q: got %d", all, code)
+		}
+	}
+	for _, name := range []string{
+		"Impersonate-User", "X-Remote-User", "X-Forwarded-User", "X-Auth-Request-User", "Proxy-Authorization", "X-Authorization", "Cookie", "X-Forwarded-Access-Token",
+		"X-Original-Url", "X-Rewrite-Url", "X-Forwarded-Uri", "X-Http-Method-Override", "Impersonate-Group", "X-Remote-Group",
+	} {
+		for _, value := range []string{"platform", "system:masters", platform, "/livez", ""} {
+			if code := ask(http.Header{"Authorization": {tenant}, name: {value}}); code != 403 {
+				t.Errorf("%s: %s: got %d with the token of a tenant", name, value, code)
+			}
+		}
+		if code := ask(http.Header{name: {platform}}); code != 401 {
+			t.Errorf("%s: got %d without a token", name, code)
+		}
+	}
+}
+
 func TestReviewsCarryTheWholeUser(t *testing.T) {
 	k := tenants()
 	status := user("tenant", "metrics")

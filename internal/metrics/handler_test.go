@@ -365,6 +365,18 @@ func TestAScrapeCanBeLimited(t *testing.T) {
 	}
 }
 
+func TestARequestThatIsTakenBackIsNotAnswered(t *testing.T) {
+	h, store := handler(t, metrics.Options{}, releases())
+	store.Synced()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequestWithContext(ctx, http.MethodGet, "/metrics", nil))
+	if w.Body.Len() > 0 {
+		t.Errorf("got %d bytes", w.Body.Len())
+	}
+}
+
 // stalled is a client that takes nothing until it is let go.
 type stalled struct {
 	*httptest.ResponseRecorder

@@ -167,12 +167,16 @@ func (s *Server) Run(ctx context.Context) error {
 // each address needs its own.
 func (s *Server) serve(ctx context.Context, l listener) error {
 	server := &http.Server{
-		Handler:        l.handler,
-		ReadTimeout:    readTimeout,
-		WriteTimeout:   writeTimeout,
-		IdleTimeout:    idleTimeout,
-		MaxHeaderBytes: maxHeader,
-		ErrorLog:       log.New(errorLog{s.log}, "", 0),
+		Handler: withoutBody(l.handler),
+		// Its own handler of OPTIONS * reads bodies.
+		DisableGeneralOptionsHandler: true,
+		ConnState:                    newConnections(s.log).track,
+		HTTP2:                        &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
+		ReadTimeout:                  readTimeout,
+		WriteTimeout:                 writeTimeout,
+		IdleTimeout:                  idleTimeout,
+		MaxHeaderBytes:               maxHeader,
+		ErrorLog:                     log.New(errorLog{s.log}, "", 0),
 	}
 	drained := make(chan error, 1)
 	stop := context.AfterFunc(ctx, func() {
@@ -182,6 +186,14 @@ func (s *Server) serve(ctx context.Context, l listener) error {
 	})
 	var err error
 	if l.flags != nil {
+		guesses := newPasswords()
+		server.Handler = guesses.behind(l.handler)
+		// The toolkit puts its handler before ours when it begins to serve. This is called after that, and before the
+		// first request.
+		server.BaseContext = func(net.Listener) context.Context {
+			server.Handler = withoutBody(guesses.before(server.Handler))
+			return context.Background()
+		}
 		err = toolkit.Serve(l, server, l.flags, s.log)
 	} else {
 		s.log.Info("Serving", "what", l.serves, "address", l.Addr())
@@ -208,4 +220,16 @@ func (e errorLog) Write(line []byte) (int, error) {
 	}
 	e.log.Log(context.Background(), level, "HTTP server", "err", string(bytes.TrimSpace(line)))
 	return len(line), nil
+}
+
+// withoutBody closes the connection after a request with a body, which no handler reads. Otherwise net/http reads it
+// before and after it writes a response, for as long as readTimeout, and a scrape holds its place meanwhile.
+func withoutBody(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if req.ContentLength != 0 {
+			w.Header().Set("Connection", "close")
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now()) // if it fails, readTimeout does it
+		}
+		next.ServeHTTP(w, req)
+	})
 }
