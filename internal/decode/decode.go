@@ -24,8 +24,13 @@ const (
 	secondPrefix = 8 << 10
 
 	maxPrefixDocument = 64 << 10 // bytes of JSON that are read of a prefix, usually 20 to 40 KB
-	maxDocument       = 16 << 20 // bytes of JSON that are read of a whole payload; charts compress to a fifth
+	maxDocument       = 16 << 20 // bytes of JSON that are read of a whole payload
 	maxPayload        = 4 << 20  // bytes of stored text, with line breaks; the API server stores about 1 MiB
+
+	// A payload may be minRoom bytes of JSON, and maxRatio more for each byte of its text; charts compress to a
+	// fifth. Without it a bomb of 20 KB would cost as much as one that fills the largest record.
+	minRoom  = 256 << 10
+	maxRatio = 16
 )
 
 // Reason is why a payload has no head. It is an error, and a label value of metrics. It never quotes the
@@ -37,7 +42,7 @@ const (
 	Base64    Reason = "base64"    // it is not padded standard base64
 	Empty     Reason = "empty"     // it has no bytes, or only line breaks
 	Gzip      Reason = "gzip"      // it starts as gzip and is damaged within the head
-	JSON      Reason = "json"      // it is not JSON, or a field has a type that Helm refuses
+	JSON      Reason = "json"      // it is not JSON, or a field has a type that Helm refuses, or comes twice
 	Limit     Reason = "limit"     // it is larger, longer or deeper than any release
 	Truncated Reason = "truncated" // it ends before its head does
 )
@@ -61,9 +66,9 @@ type Decoder struct {
 // Any order of fields gives the same head; an order other than Helm's makes it read more.
 //
 // A missing or null info or chart leaves its part of the head zero, as does a missing or null field, and a time
-// that is "". Times are in UTC. A field of a type that Helm refuses is an error. Field names are matched
-// exactly. Of repeated infos, charts or chart metadata the first counts, of other repeated fields the last. A
-// description of more than 512 bytes is cut to that length, ending in "…".
+// that is "". Times are in UTC. A field of a type that Helm refuses is an error, and so is one that comes twice or
+// in another case before the head ends; the head equals a whole unmarshal of what comes until then. A description
+// of more than 512 bytes is cut to that length, ending in "…".
 //
 // The error is a Reason, or the reader's own; the head is zero then.
 func (d *Decoder) Head(payload io.Reader) (release.Head, error) {
@@ -93,7 +98,7 @@ func (d *Decoder) Head(payload io.Reader) (release.Head, error) {
 	}
 	d.whole.Lock()
 	defer d.whole.Unlock()
-	head, err := wholeHead(bytes.NewReader(text))
+	head, err := wholeHead(bytes.NewReader(text), min(minRoom+maxRatio*len(text), maxDocument))
 	if err != nil {
 		return release.Head{}, reasonOf(err)
 	}
@@ -141,8 +146,8 @@ func (b *buffers) prefixHead(text []byte) (release.Head, error) {
 	return readHead(b.json)
 }
 
-// wholeHead reads the head from a payload's text, however far behind it is.
-func wholeHead(text io.Reader) (release.Head, error) {
+// wholeHead reads the head from a payload's text, if it is within so many bytes of JSON.
+func wholeHead(text io.Reader, most int) (release.Head, error) {
 	stored := bufio.NewReader(base64.NewDecoder(base64.StdEncoding, text))
 	start, err := stored.Peek(4)
 	if err != nil && (err != io.EOF || len(start) == 0) {
@@ -157,7 +162,7 @@ func wholeHead(text io.Reader) (release.Head, error) {
 			return release.Head{}, err
 		}
 	}
-	return readHead(jsontext.NewDecoder(&limited{r: document, left: maxDocument}, jsonOptions()...))
+	return readHead(jsontext.NewDecoder(&limited{r: document, left: most}, jsonOptions()...))
 }
 
 // isGzip distinguishes gzip from plain JSON as Helm does.
