@@ -103,11 +103,13 @@ func stow(start, much, end string) io.ReadSeeker {
 	return bytes.NewReader(payload.Base64(payload.Gzip([]byte(start + much + end))))
 }
 
-// bomb is a small payload of a document of 40 MiB, in many gzip members so that making it takes little time.
+// bomb is a payload of a document of 41 MiB, in many gzip members so that making it takes little time. What fills it
+// up to a mebibyte is behind the limit.
 func bomb(start, more string) io.ReadSeeker {
 	const member = 1 << 20
 	charge := payload.Gzip([]byte(strings.Repeat(more, member/len(more))))
-	return bytes.NewReader(payload.Base64(append(payload.Gzip([]byte(start)), bytes.Repeat(charge, 41)...)))
+	document := append(payload.Gzip([]byte(start)), bytes.Repeat(charge, 41)...)
+	return bytes.NewReader(payload.Base64(append(document, make([]byte, 768<<10-len(document))...)))
 }
 
 // emptyBlocks is gzip of nothing, in as many blocks as fit, each with Huffman codes of its own.
