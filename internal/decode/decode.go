@@ -29,7 +29,7 @@ const (
 
 	// A payload may be minRoom bytes of JSON, and maxRatio more for each byte of its text; charts compress to a
 	// fifth. Without it a bomb of 20 KB would cost as much as one that fills the largest record.
-	minRoom  = 256 << 10
+	minRoom  = 64 << 10
 	maxRatio = 16
 )
 
@@ -56,7 +56,7 @@ func (r Reason) Error() string { return "the payload cannot be decoded: " + stri
 type Decoder struct {
 	buffers sync.Pool // of *buffers
 	// whole is held while a payload is decoded as a whole, which can take megabytes of memory for one that is
-	// made to.
+	// made to. A short one cannot.
 	whole sync.Mutex
 }
 
@@ -71,7 +71,17 @@ type Decoder struct {
 // of more than 512 bytes is cut to that length, ending in "…".
 //
 // The error is a Reason, or the reader's own; the head is zero then.
-func (d *Decoder) Head(payload io.Reader) (release.Head, error) {
+func (d *Decoder) Head(payload io.Reader) (release.Head, error) { return d.head(payload, true) }
+
+// ErrFar says that the head is not at the beginning of a payload.
+var ErrFar = errors.New("the head is not at the beginning of the payload")
+
+// Near is Head for a head at the beginning, as it is in all that Helm writes but for long notes; otherwise it returns
+// ErrFar. It takes milliseconds at most. Head can take a second for a payload that is made to, and decodes one of
+// them at a time.
+func (d *Decoder) Near(payload io.Reader) (release.Head, error) { return d.head(payload, false) }
+
+func (d *Decoder) head(payload io.Reader, far bool) (release.Head, error) {
 	b, ok := d.buffers.Get().(*buffers)
 	if !ok {
 		b = &buffers{text: bufio.NewReaderSize(nil, secondPrefix), json: jsontext.NewDecoder(strings.NewReader(""))}
@@ -79,25 +89,31 @@ func (d *Decoder) Head(payload io.Reader) (release.Head, error) {
 	defer d.buffers.Put(b)
 	b.text.Reset(&limited{r: payload, left: maxPayload})
 	defer b.text.Reset(nil)
+	short := false // the text is no longer than a prefix
 	for _, size := range [...]int{firstPrefix, secondPrefix} {
 		prefix, err := b.text.Peek(size)
 		if head, err := b.prefixHead(prefix); err == nil {
 			return head, nil
 		}
-		if err == io.EOF {
-			break // there is no more text
+		if short = err == io.EOF; short {
+			break
 		}
 		if err != nil {
 			return release.Head{}, err
 		}
+	}
+	if !short && !far {
+		return release.Head{}, ErrFar
 	}
 	// The rest is read before it is decoded: a slow reader must not delay others.
 	text, err := io.ReadAll(b.text)
 	if err != nil {
 		return release.Head{}, err
 	}
-	d.whole.Lock()
-	defer d.whole.Unlock()
+	if !short {
+		d.whole.Lock()
+		defer d.whole.Unlock()
+	}
 	head, err := wholeHead(bytes.NewReader(text), min(minRoom+maxRatio*len(text), maxDocument))
 	if err != nil {
 		return release.Head{}, reasonOf(err)

@@ -45,7 +45,7 @@ func FuzzDocument(f *testing.F) {
 	var b bytes.Buffer
 	w := gzip.NewWriter(&b)
 	f.Fuzz(func(t *testing.T, document []byte) {
-		if isGzip := len(document) > 3 && string(document[:3]) == "\x1f\x8b\x08"; isGzip || len(document) == 0 || len(document) > 256<<10 {
+		if isGzip := len(document) > 3 && string(document[:3]) == "\x1f\x8b\x08"; isGzip || len(document) == 0 || len(document) > 64<<10 {
 			return
 		}
 		head, err := d.Head(bytes.NewReader(payload.Base64(document)))
@@ -130,7 +130,7 @@ func opened(text []byte) ([]byte, bool) {
 		if err != nil {
 			return nil, false
 		}
-		most := min(256<<10+16*len(text), 8<<20) // beyond, the decoder stops
+		most := min(64<<10+16*len(text), 8<<20) // beyond, the decoder stops
 		b, err = io.ReadAll(io.LimitReader(z, int64(most)))
 		if err != nil || len(b) == most {
 			return nil, false

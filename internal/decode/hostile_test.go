@@ -2,6 +2,7 @@ package decode_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/helm-state-metrics/helm-state-metrics/internal/decode"
+	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
 	"github.com/helm-state-metrics/helm-state-metrics/test/support/payload"
 )
 
@@ -80,23 +82,38 @@ func TestHostilePayloads(t *testing.T) {
 			if took := time.Since(start); got > mostAllocated || took > longest {
 				t.Errorf("allocated %d bytes in %s", got, took)
 			}
-		})
-	}
-}
-
-// BenchmarkHostile shows the worst that one payload can cost.
-func BenchmarkHostile(b *testing.B) {
-	d := &decode.Decoder{}
-	for name, test := range hostilePayloads() {
-		b.Run(name, func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
-				_, _ = test.payload.Seek(0, io.SeekStart) // of a payload in memory
-				_, _ = d.Head(test.payload)
+			rewind(test.payload)
+			start = time.Now()
+			got = allocated(func() {
+				// A short one is decoded at once.
+				if _, err := d.Near(test.payload); !errors.Is(err, decode.ErrFar) && name != "a gzip bomb of 400 KiB" {
+					t.Errorf("got %v for the beginning", err)
+				}
+			})
+			if took := time.Since(start); got > 1<<20 || took > longest/10 {
+				t.Errorf("its beginning: allocated %d bytes in %s", got, took)
 			}
 		})
 	}
 }
+
+// BenchmarkHostile shows the worst that one payload can cost: all of it, and its beginning.
+func BenchmarkHostile(b *testing.B) {
+	d := &decode.Decoder{}
+	for how, decode := range map[string]func(io.Reader) (release.Head, error){"all": d.Head, "beginning": d.Near} {
+		for name, test := range hostilePayloads() {
+			b.Run(how+"/"+name, func(b *testing.B) {
+				b.ReportAllocs()
+				for b.Loop() {
+					rewind(test.payload)
+					_, _ = decode(test.payload)
+				}
+			})
+		}
+	}
+}
+
+func rewind(r io.Seeker) { _, _ = r.Seek(0, io.SeekStart) } // of a payload in memory
 
 // stow is the payload of a document that has much before its head.
 func stow(start, much, end string) io.ReadSeeker {
