@@ -16,6 +16,7 @@ import (
 
 	"github.com/helm-state-metrics/helm-state-metrics/internal/metrics"
 	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/hostile"
 )
 
 // FuzzExposition checks that what anybody writes into a record is one series of each family, with these very labels, in
@@ -23,6 +24,9 @@ import (
 func FuzzExposition(f *testing.F) {
 	f.Add("team", "my.app", "web", "1.2.3", "4.5", "core", 1)
 	f.Add("a\"b", "c\\d", "e\nf", "\xff\xfe", "\x00\r", "\u202e{}", 2147483647)
+	for _, text := range hostile.Texts() {
+		f.Add("team", "my.app", text, text, text, text, 1)
+	}
 	f.Add("", "", "} 1\nhelm_release_info{", "# TYPE x gauge", "\\", "\"", 0)
 	families, err := metrics.Families(metrics.Options{ReleaseLabels: []string{"team"}})
 	if err != nil {
