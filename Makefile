@@ -9,6 +9,7 @@ OPERATIONS ?= 50000
 SEED      ?= 1
 OUTAGES   ?= 5s,20s,60s,180s
 CYCLES    ?= 200
+SOAK      ?= 30m
 IMAGE     ?= helm-state-metrics
 # Recursive variables, because few targets use them. The tag is the one in the manifests.
 ARCH      ?= $(shell $(GO) env GOARCH)
@@ -196,6 +197,16 @@ scale: ## Measure with many releases (RELEASES=1000 REVISIONS=10; SCALE="-baseli
 tenants: ## Measure shards, authorization, and a tenant who writes 50,000 releases (OUT=docs/tenants)
 	$(call each,bin/helm-state-metrics bin/cluster bin/helm4)
 	$(GO) run ./test/scale tenants -releases 10000 -templates 8 $(if $(OUT),-out $(OUT))
+
+.PHONY: flood
+flood: ## Measure floods of upgrades, deletions, other Secrets and scrapes (OUT=docs/flood)
+	$(call each,bin/helm-state-metrics bin/cluster bin/helm4)
+	$(GO) run ./test/scale flood -releases 10000 -namespaces 1000 -templates 1 $(if $(OUT),-out $(OUT))
+
+.PHONY: soak
+soak: ## Change releases for a long time, and check that nothing grows (SOAK=30m OUT=docs/soak)
+	$(call each,bin/helm-state-metrics bin/cluster bin/helm4)
+	$(GO) run ./test/scale soak -releases 1000 -soak $(SOAK) $(if $(OUT),-out $(OUT))
 
 .PHONY: load
 load: ## Measure scrapes by Prometheus and by many clients at once

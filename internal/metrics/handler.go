@@ -28,15 +28,15 @@ type Handler struct {
 	store     *Store
 	renderer  *renderer
 	telemetry prometheus.Gatherer
-	scrapes   places
-	partial   places    // for scrapes of single namespaces: tenants must not keep the platform out
+	scrapes   *places
+	partial   *places   // for scrapes of single namespaces: tenants must not keep the platform out
 	writers   sync.Pool // of *bufio.Writer
 }
 
 // NewHandler returns a handler for both.
 func NewHandler(store *Store, telemetry prometheus.Gatherer) *Handler {
 	return &Handler{
-		store: store, renderer: newRenderer(store), telemetry: telemetry,
+		store: store, renderer: newRenderer(store), telemetry: telemetry, scrapes: newPlaces(), partial: newPlaces(),
 		writers: sync.Pool{New: func() any { return bufio.NewWriterSize(nil, writeSize) }},
 	}
 }
@@ -49,9 +49,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		http.Error(w, fmt.Sprintf("invalid query: %v", err), http.StatusBadRequest)
 		return
 	}
-	scrapes := &h.scrapes
+	scrapes := h.scrapes
 	if len(query["namespace"]) > 0 {
-		scrapes = &h.partial
+		scrapes = h.partial
 	}
 	mine := scrapes.take(req.Context(), w)
 	if mine == nil {
