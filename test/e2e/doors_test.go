@@ -53,7 +53,7 @@ func (d door) hears(t *testing.T, text string) []reply {
 	}()
 	all, err := io.ReadAll(conn)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Fatalf("the connection is still open, after %.300q", all)
+		t.Fatalf("the connection is still open, after %.100q", all)
 	}
 	<-wrote
 	method, _, _ := strings.Cut(text, " ")
@@ -149,7 +149,7 @@ func (q question) check(t *testing.T, at door, namespace string) {
 			t.Errorf("it leads to %q", location)
 		}
 	}
-	expect.Equal(t, fmt.Sprintf("the statuses of %.200q differ", q.text), q.statuses, statuses)
+	expect.Equal(t, "the statuses differ", q.statuses, statuses) // without the text, which may have a token
 	if t.Failed() || len(replies) == 0 {
 		return
 	}
