@@ -62,8 +62,11 @@ func (d door) hears(t *testing.T, text string) []reply {
 		if _, err := in.Peek(1); err != nil {
 			return replies
 		}
-		r := expect.Value(http.ReadResponse(in, &http.Request{Method: method}))(t)
-		replies = append(replies, reply{r, string(expect.Value(io.ReadAll(r.Body))(t))})
+		r, err := http.ReadResponse(in, &http.Request{Method: method})
+		expect.NoError(t, err)
+		body := expect.Value(io.ReadAll(r.Body))(t)
+		_ = r.Body.Close()
+		replies = append(replies, reply{r, string(body)})
 	}
 }
 
@@ -435,8 +438,8 @@ func TestManyConnections(t *testing.T) {
 		for i := range tried {
 			conn := at.dial(t)
 			_ = expect.Value(io.WriteString(conn, ask("GET", "/nothing")))(t)
-			if r, err := http.ReadResponse(bufio.NewReader(conn), nil); err != nil || r.StatusCode != http.StatusNotFound {
-				t.Fatalf("connection %d to %s: %v", i, at, err)
+			if line, err := bufio.NewReader(conn).ReadString('\n'); err != nil || !strings.Contains(line, "404") {
+				t.Fatalf("connection %d to %s: %q, %v", i, at, line, err)
 			}
 		}
 		expect.NoError(t, e.answers("/readyz", http.StatusOK)())

@@ -334,7 +334,8 @@ func TestHTTP2Floods(t *testing.T) {
 // telemetry returns the status of a scrape, and what it shows.
 func (s secured) telemetry(t *testing.T, c *http.Client) (int, series) {
 	t.Helper()
-	resp := expect.Value(c.Get(strings.Replace(s.metrics, "http:", "https:", 1) + "/metrics"))(t)
+	resp, err := c.Get(strings.Replace(s.metrics, "http:", "https:", 1) + "/metrics")
+	expect.NoError(t, err)
 	defer resp.Body.Close()
 	body := string(expect.Value(io.ReadAll(resp.Body))(t))
 	if resp.StatusCode != http.StatusOK {
