@@ -153,6 +153,7 @@ func (b *buffers) prefixHead(text []byte) (release.Head, error) {
 	b.prefix.Reset(b.decoded[:n])
 	var document io.Reader = &b.prefix
 	if isGzip(b.decoded[:n]) {
+		b.decoded[3] &= knownFlags
 		if err := b.gunzip.Reset(&b.prefix); err != nil {
 			return release.Head{}, err
 		}
@@ -174,12 +175,16 @@ func wholeHead(text io.Reader, most int) (release.Head, error) {
 	}
 	var document io.Reader = stored
 	if isGzip(start) {
+		start[3] &= knownFlags // in the reader's buffer
 		if document, err = gzip.NewReader(stored); err != nil {
 			return release.Head{}, err
 		}
 	}
 	return readHead(jsontext.NewDecoder(&limited{r: document, left: most}, jsonOptions()...))
 }
+
+// knownFlags are those of gzip's header that have a meaning. Helm's reader ignores others, and klauspost's refuses them.
+const knownFlags = 1<<5 - 1
 
 // isGzip distinguishes gzip from plain JSON as Helm does.
 func isGzip(start []byte) bool {

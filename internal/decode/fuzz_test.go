@@ -43,7 +43,10 @@ func FuzzDocument(f *testing.F) {
 	}
 	d := &decode.Decoder{}
 	var b bytes.Buffer
-	w := gzip.NewWriter(&b)
+	w, err := gzip.NewWriterLevel(&b, gzip.BestSpeed)
+	if err != nil {
+		f.Fatal(err)
+	}
 	f.Fuzz(func(t *testing.T, document []byte) {
 		if isGzip := len(document) > 3 && string(document[:3]) == "\x1f\x8b\x08"; isGzip || len(document) == 0 || len(document) > 64<<10 {
 			return

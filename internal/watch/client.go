@@ -32,6 +32,9 @@ type client struct {
 	relays    *sync.WaitGroup
 	// incomplete is the time between two streamed lists that end early.
 	incomplete wait.Backoff
+	// silent says that the last watch was given up because it brought nothing. It belongs to the reflector, and to
+	// the relay of a watch while that is open.
+	silent bool
 }
 
 // Resource implements metadata.Interface.
@@ -58,14 +61,25 @@ func (c *client) List(ctx context.Context, o metav1.ListOptions) (*metav1.Partia
 		}
 	}
 	err := c.retries.do(ctx, observe, func() (err error) {
+		ctx, cancel := context.WithTimeout(ctx, listTimeout)
+		defer cancel()
 		list, err = c.ResourceInterface.List(ctx, o)
 		return err
 	})
 	return list, err
 }
 
-// responseTimeout is how long the response to a WATCH may take to begin, which it does before the first event.
-const responseTimeout = 30 * time.Second
+// A proxy may lose a request or a watch, and keep the connection.
+const (
+	// listTimeout is how long a LIST may take. An API server gives up after a minute.
+	listTimeout = 65 * time.Second
+	// responseTimeout is how long the response to a WATCH may take to begin, which it does before the first event.
+	responseTimeout = 30 * time.Second
+	// streamTimeout is the longest time between two events of a streamed list. Then a plain one is asked for.
+	streamTimeout = 5 * time.Second
+	// silenceTimeout is how long a watch may bring nothing. API servers send a bookmark every minute or two.
+	silenceTimeout = 3 * time.Minute
+)
 
 // Watch implements metadata.ResourceInterface.
 func (c *client) Watch(ctx context.Context, o metav1.ListOptions) (apiwatch.Interface, error) {
@@ -100,7 +114,9 @@ func (c *client) Watch(ctx context.Context, o metav1.ListOptions) (apiwatch.Inte
 		}
 		return nil, err
 	}
-	c.heard()
+	if !c.silent { // otherwise an event has to show that this one is better
+		c.heard()
+	}
 	events := make(chan apiwatch.Event, 16)
 	relayed := apiwatch.NewProxyWatcher(events)
 	c.relays.Go(func() {
@@ -112,14 +128,21 @@ func (c *client) Watch(ctx context.Context, o metav1.ListOptions) (apiwatch.Inte
 	return relayed, nil
 }
 
-// relay passes the events of a watch on until it ends or is stopped.
+// relay passes the events of a watch on until it ends, is silent for too long, or is stopped.
 func (c *client) relay(w apiwatch.Interface, to chan<- apiwatch.Event, stopped <-chan struct{}, listing bool) {
 	began, passed := time.Now(), 0
+	quiet := time.NewTimer(silence(listing))
+	defer quiet.Stop()
 	for {
 		var event apiwatch.Event
 		var open bool
 		select {
 		case event, open = <-w.ResultChan():
+		case <-quiet.C:
+			if c.silent = !listing; c.silent {
+				return // the reflector resumes it
+			}
+			event, open = apiwatch.Event{Type: apiwatch.Error, Object: errNoEnd()}, true
 		case <-stopped:
 			return
 		}
@@ -143,13 +166,31 @@ func (c *client) relay(w apiwatch.Interface, to chan<- apiwatch.Event, stopped <
 			c.heard()
 		default:
 			passed++
+			c.silent = false
 			c.heard()
 		}
+		quiet.Reset(silence(listing))
 		select {
 		case to <- event:
 		case <-stopped:
 			return
 		}
+	}
+}
+
+// silence is how long a watch may bring nothing.
+func silence(listing bool) time.Duration {
+	if listing {
+		return streamTimeout
+	}
+	return silenceTimeout
+}
+
+// errNoEnd is the error of a streamed list that does not come to its end. The reflector then asks for a plain one.
+func errNoEnd() *metav1.Status {
+	return &metav1.Status{
+		Status: metav1.StatusFailure, Code: http.StatusGatewayTimeout, Reason: metav1.StatusReasonTimeout,
+		Message: fmt.Sprintf("the list stopped for %s before its end", streamTimeout),
 	}
 }
 
@@ -236,13 +277,11 @@ func Clients(config *rest.Config) (metadata.Interface, rest.Interface, error) {
 	if config.Dial == nil {
 		config.Dial = (&net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}).DialContext
 	}
-	forMetadata := rest.CopyConfig(config)
-	forMetadata.Wrap(func(base http.RoundTripper) http.RoundTripper { return transport{base, true} })
-	meta, err := metadata.NewForConfig(forMetadata)
+	config.Wrap(func(base http.RoundTripper) http.RoundTripper { return transport{base} })
+	meta, err := metadata.NewForConfig(config)
 	if err != nil {
 		return nil, nil, fmt.Errorf("metadata client for %s: %w", config.Host, err)
 	}
-	config.Wrap(func(base http.RoundTripper) http.RoundTripper { return transport{base, false} })
 	config.APIPath = "/api"
 	config.GroupVersion = &schema.GroupVersion{Version: "v1"}
 	config.NextProtos = []string{"http/1.1"}
@@ -256,12 +295,8 @@ func Clients(config *rest.Config) (metadata.Interface, rest.Interface, error) {
 // transport keeps client-go from retrying by itself. When a connection fails, client-go tries ten times, a
 // second apart, and then returns a watch without events: nobody would know for ten seconds that a watch is
 // down, and hundreds of watches would retry at once. After a Retry-After it waits, too, and holds one of the
-// few places for requests meanwhile.
-type transport struct {
-	base http.RoundTripper
-	// noRetryAfter removes the header from responses.
-	noRetryAfter bool
-}
+// few places for requests meanwhile, however long that is.
+type transport struct{ base http.RoundTripper }
 
 // RoundTrip implements http.RoundTripper. It replaces errors by others with a text that
 // k8s.io/apimachinery/pkg/util/net does not recognize.
@@ -276,7 +311,7 @@ func (t transport) RoundTrip(req *http.Request) (*http.Response, error) {
 			"http2: client connection lost", "http2: connection lost",
 		).Replace(err.Error()))
 	}
-	if err == nil && t.noRetryAfter && resp.StatusCode >= http.StatusTooManyRequests {
+	if err == nil && resp.StatusCode >= http.StatusTooManyRequests {
 		resp.Header.Del("Retry-After")
 	}
 	return resp, err

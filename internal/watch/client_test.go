@@ -39,7 +39,7 @@ func TestNoErrorIsRepeatedByClientGo(t *testing.T) {
 		if bad != nil {
 			t.Fatal(bad)
 		}
-		got := errorOf(transport{base: failing{err}}, req)
+		got := errorOf(transport{failing{err}}, req)
 		if got == nil {
 			t.Fatalf("%v is no error any more", err)
 		}
@@ -60,7 +60,7 @@ func TestTheEndOfAContextStaysOne(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errorOf(transport{base: failing{context.Canceled}}, req); !errors.Is(err, context.Canceled) {
+	if err := errorOf(transport{failing{context.Canceled}}, req); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 }

@@ -26,7 +26,7 @@ import (
 const (
 	// retryMin and retryMax bound the backoff of a payload that could not be read for a reason that may pass.
 	retryMin = 200 * time.Millisecond
-	retryMax = 5 * time.Second
+	retryMax = 2 * time.Second
 	// fetchTimeout bounds one GET, with its response.
 	fetchTimeout = 10 * time.Second
 	// rereadsPerSecond bounds the GETs that viewers of pages cause, and rereadTimeout how long a viewer waits

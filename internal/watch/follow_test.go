@@ -1,6 +1,7 @@
 package watch_test
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"sync"
@@ -12,6 +13,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	apiwatch "k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/metadata"
 	clienttesting "k8s.io/client-go/testing"
@@ -253,6 +255,106 @@ func TestANamespaceThatIsUnavailableIsWaitedFor(t *testing.T) {
 		advance(time.Hour)
 		if err := w.Ready(); err == nil || w.synced != 0 {
 			t.Errorf("ready: %v, synced %d times", err, w.synced)
+		}
+	})
+}
+
+// TestAStreamedListThatNeverEndsIsReplaced has a server that streams the records of a list, and never says that it is
+// complete.
+func TestAStreamedListThatNeverEndsIsReplaced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		c.write("a", 1, release.Deployed, "a1", "one")
+		l := tap(c)
+		c.metadata.PrependWatchReactor("secrets", func(action clienttesting.Action) (bool, apiwatch.Interface, error) {
+			if action.(clienttesting.WatchActionImpl).ListOptions.SendInitialEvents == nil {
+				return false, nil, nil
+			}
+			fake := apiwatch.NewFakeWithChanSize(1, false)
+			fake.Add(&metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: objectName("a", 1), ResourceVersion: "1"}})
+			return true, fake, nil
+		})
+		w := c.start(func(cfg *watch.Config) { cfg.Metadata = streaming{cfg.Metadata} })
+		advance(4 * time.Second)
+		if lists, _ := l.counts(); lists != 0 || w.Ready() == nil {
+			t.Errorf("%d lists, ready: %v, although the stream may go on", lists, w.Ready())
+		}
+		advance(2 * time.Second)
+		if err := w.Ready(); err != nil || w.chart("a") != "one" {
+			t.Errorf("chart %q, ready: %v", w.chart("a"), err)
+		}
+		w.expect(t, watchUp, 1)
+	})
+}
+
+// TestASilentWatchIsResumed has a watch that stays open and brings nothing any more, not even bookmarks, like that of a
+// proxy that has lost the API server.
+func TestASilentWatchIsResumed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		c.write("a", 1, release.Deployed, "a1", "one")
+		l := tap(c)
+		w := c.start()
+		began := w.metric(lastEvent)
+		l.cut()
+		advance(150 * time.Second)
+		if _, watches := l.counts(); watches != 1 {
+			t.Errorf("%d watches, although bookmarks come every minute or two", watches)
+		}
+		advance(time.Minute)
+		if lists, watches := l.counts(); lists != 1 || watches != 2 {
+			t.Errorf("%d lists and %d watches, want one list and two watches", lists, watches)
+		}
+		if heard := w.metric(lastEvent) - began; heard != 0 {
+			t.Errorf("the last event came %v s after the first watch began, although there was none", heard)
+		}
+		w.expect(t, watchUp, 1)
+		c.write("a", 2, release.Deployed, "a2", "two")
+		synctest.Wait()
+		if w.chart("a") != "two" || w.metric(lastEvent) == began {
+			t.Error("the watch was not resumed")
+		}
+	})
+}
+
+// swallowing is a client of a server that does not stream lists, and does not answer them at first.
+type swallowing struct {
+	metadata.Interface
+	metadata.ResourceInterface
+	left *atomic.Int64
+}
+
+func (s swallowing) Resource(resource schema.GroupVersionResource) metadata.Getter {
+	s.ResourceInterface = s.Interface.Resource(resource)
+	return s
+}
+
+func (s swallowing) IsWatchListSemanticsUnSupported() bool { return true }
+
+func (s swallowing) Namespace(string) metadata.ResourceInterface { return s }
+
+func (s swallowing) List(ctx context.Context, o metav1.ListOptions) (*metav1.PartialObjectMetadataList, error) {
+	if s.left.Add(-1) >= 0 {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	return s.ResourceInterface.List(ctx, o)
+}
+
+func TestAListWithoutAnAnswerIsGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		c.write("a", 1, release.Deployed, "a1", "one")
+		var left atomic.Int64
+		left.Store(1)
+		w := c.start(func(cfg *watch.Config) { cfg.Metadata = swallowing{Interface: cfg.Metadata, left: &left} })
+		advance(time.Minute)
+		if w.chart("a") != "" {
+			t.Error("a list is given up that the server may still answer")
+		}
+		advance(10 * time.Second)
+		if err := w.Ready(); err != nil || w.chart("a") != "one" {
+			t.Errorf("chart %q, ready: %v", w.chart("a"), err)
 		}
 	})
 }

@@ -188,6 +188,7 @@ func BenchmarkReleases(b *testing.B) {
 	for i := range 10_000 {
 		r := parseRecord(release.Secrets, object(i), nil)
 		w.index.Insert(r.key(), &r.revision)
+		w.index.Refresh(r.key())
 	}
 	b.ReportAllocs()
 	for b.Loop() {

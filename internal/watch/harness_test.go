@@ -165,7 +165,11 @@ func (c *cluster) RoundTrip(req *http.Request) (*http.Response, error) {
 			return nil, err
 		}
 	}
-	return &http.Response{StatusCode: status, Request: req, Header: http.Header{}, Body: io.NopCloser(body)}, nil
+	header := http.Header{}
+	if status == http.StatusTooManyRequests {
+		header.Set("Retry-After", "300")
+	}
+	return &http.Response{StatusCode: status, Request: req, Header: header, Body: io.NopCloser(body)}, nil
 }
 
 func objectName(name string, number int) string {

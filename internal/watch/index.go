@@ -9,14 +9,17 @@ import (
 	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
 )
 
-// index has every stored revision of every release, and derives what is shown. It has no lock and does no I/O.
+// index has every stored revision of every release, and derives what is shown: after changes, Refresh does. It has no
+// lock and does no I/O.
 type index map[release.Key]*entry
 
-// entry is one release: its stored revisions, the shown one first (see better), and the value last made of
-// them.
+// entry is one release: its stored revisions, the shown one last (see compare), and what was last made of them.
 type entry struct {
 	revisions []revision
 	shown     *release.Release
+	// created is when the release was created, 0 if that was before its oldest stored revision: Helm removes the records
+	// of old ones.
+	created release.Time
 }
 
 // revision is a stored revision and, once it has been read, its payload.
@@ -25,7 +28,7 @@ type revision struct {
 	payload *release.Payload
 }
 
-// Get returns the release as it is now, nil if it has no stored revision.
+// Get returns the release as it was when it was refreshed, nil if it had no stored revision.
 func (x index) Get(key release.Key) *release.Release {
 	if e := x[key]; e != nil {
 		return e.shown
@@ -33,70 +36,53 @@ func (x index) Get(key release.Key) *release.Release {
 	return nil
 }
 
-// Insert adds a revision, or replaces the one with the same UID, and reports whether the release as shown
-// changed. The payload of a replaced revision is kept, since its chart never changes; a payload that could not
-// be decoded is dropped when the record is written again.
-func (x index) Insert(key release.Key, rev *release.Revision) bool {
+// Insert adds a revision, or replaces the one with the same UID, which must have the same number. The payload of a
+// replaced revision is kept, since its chart never changes; a payload that could not be decoded is dropped when the
+// record is written again.
+func (x index) Insert(key release.Key, rev *release.Revision) {
 	e := x[key]
 	if e == nil {
 		e = &entry{}
 		x[key] = e
 	}
-	added := revision{Revision: rev}
-	if i := e.find(rev.UID); i >= 0 {
-		old := e.revisions[i]
-		if old.payload != nil && (old.payload.Problem == "" || old.ResourceVersion == rev.ResourceVersion) {
-			added.payload = old.payload
-		}
-		e.revisions = slices.Delete(e.revisions, i, i+1)
+	at, found := e.find(rev)
+	if !found {
+		e.revisions = slices.Insert(e.revisions, at, revision{Revision: rev})
+		return
 	}
-	at, _ := slices.BinarySearchFunc(e.revisions, added, better)
-	e.revisions = slices.Insert(e.revisions, at, added)
-	return e.refresh(key)
+	old := &e.revisions[at]
+	if old.payload != nil && old.payload.Problem != "" && old.ResourceVersion != rev.ResourceVersion {
+		old.payload = nil
+	}
+	old.Revision = rev
 }
 
-// Remove removes a revision and reports whether the release as shown changed. The release is gone when its last
-// revision is.
-func (x index) Remove(key release.Key, uid release.UID) bool {
+// Remove removes a revision.
+func (x index) Remove(key release.Key, rev *release.Revision) {
 	e := x[key]
 	if e == nil {
-		return false
+		return
 	}
-	i := e.find(uid)
-	if i < 0 {
-		return false
+	if at, found := e.find(rev); found {
+		e.revisions = slices.Delete(e.revisions, at, at+1)
 	}
-	if len(e.revisions) == 1 {
-		delete(x, key)
-		return true
-	}
-	e.revisions = slices.Delete(e.revisions, i, i+1)
-	return e.refresh(key)
 }
 
-// Retain removes the revisions of a storage in a namespace ("" for all) for which keep returns false, and
-// returns the releases that changed as shown.
-func (x index) Retain(storage release.Storage, namespace string, keep func(release.Key, release.UID) bool) []release.Key {
-	var changed []release.Key
+// Retain removes the revisions of a storage in a namespace ("" for all) for which keep returns false, and returns
+// their releases.
+func (x index) Retain(storage release.Storage, namespace string, keep func(release.Key, *release.Revision) bool) []release.Key {
+	var of []release.Key
 	for key, e := range x {
 		if namespace != "" && namespace != key.Namespace {
 			continue
 		}
-		var gone []release.UID
-		for _, r := range e.revisions {
-			if r.Storage == storage && !keep(key, r.UID) {
-				gone = append(gone, r.UID)
-			}
-		}
-		shown := false
-		for _, uid := range gone {
-			shown = x.Remove(key, uid) || shown
-		}
-		if shown {
-			changed = append(changed, key)
+		before := len(e.revisions)
+		e.revisions = slices.DeleteFunc(e.revisions, func(r revision) bool { return r.Storage == storage && !keep(key, r.Revision) })
+		if len(e.revisions) < before {
+			of = append(of, key)
 		}
 	}
-	return changed
+	return of
 }
 
 // SetPayload sets the payload of a revision and reports whether the release as shown changed. It does nothing
@@ -106,59 +92,59 @@ func (x index) SetPayload(key release.Key, read *release.Revision, p release.Pay
 	if e == nil {
 		return false
 	}
-	i := e.find(read.UID)
-	if i < 0 || p.Problem != "" && e.revisions[i].ResourceVersion != read.ResourceVersion {
+	at, found := e.find(read)
+	if !found || p.Problem != "" && e.revisions[at].ResourceVersion != read.ResourceVersion {
 		return false
 	}
-	e.revisions[i].payload = &p
-	return e.refresh(key)
+	e.revisions[at].payload = &p
+	return x.Refresh(key)
 }
 
-// created returns when the release was created, 0 if that was before its oldest stored revision: Helm removes the
-// records of old ones.
-func (e *entry) created() release.Time {
-	if oldest := e.revisions[e.shown.Stored-1]; oldest.Number == 1 {
-		return oldest.Created
+// find returns the position of a revision, or where it would be, and whether it is there.
+func (e *entry) find(rev *release.Revision) (at int, found bool) {
+	return slices.BinarySearchFunc(e.revisions, rev, func(r revision, rev *release.Revision) int { return compare(r.Revision, rev) })
+}
+
+// Refresh makes a new shown value, and reports whether it, or when the release was created, differs from the last one,
+// which is shared and stays as it is. A release without a stored revision is gone.
+func (x index) Refresh(key release.Key) bool {
+	e := x[key]
+	if e == nil {
+		return false
 	}
-	return 0
-}
-
-// find returns the position of the revision with this UID, -1 if there is none.
-func (e *entry) find(uid release.UID) int {
-	return slices.IndexFunc(e.revisions, func(r revision) bool { return r.UID == uid })
-}
-
-// refresh makes a new shown value, and reports whether it differs from the last one, which is shared and stays
-// as it is.
-func (e *entry) refresh(key release.Key) bool {
-	newest := e.revisions[0]
+	if len(e.revisions) == 0 {
+		delete(x, key)
+		return e.shown != nil
+	}
+	newest := e.revisions[len(e.revisions)-1]
 	made := release.Release{Key: key, Newest: newest.Revision, Payload: newest.payload}
-	for _, r := range e.revisions {
-		if r.Storage != newest.Storage {
-			made.Shadowed++
-			continue
-		}
-		made.Stored++
+	made.Shadowed, _ = slices.BinarySearchFunc(e.revisions, newest.Storage, func(r revision, s release.Storage) int { return cmp.Compare(r.Storage, s) })
+	made.Stored = len(e.revisions) - made.Shadowed
+	for _, r := range slices.Backward(e.revisions[made.Shadowed:]) {
 		if r.Status == release.Deployed {
-			made.Deployed = max(made.Deployed, r.Number)
+			made.Deployed = r.Number
+			break
 		}
 	}
-	if e.shown != nil && same(e.shown, &made) {
+	var created release.Time
+	if oldest := e.revisions[made.Shadowed]; oldest.Number == 1 {
+		created = oldest.Created
+	}
+	if e.shown != nil && created == e.created && same(e.shown, &made) {
 		return false
 	}
-	e.shown = &made
+	e.shown, e.created = &made, created
 	return true
 }
 
-// better orders revisions, the one to show first: Secrets before ConfigMaps, then the highest number. Numbers
-// are unique within a storage unless labels were edited by hand; then the record created last wins, and the UID
-// makes the order total.
-func better(a, b revision) int {
+// compare orders revisions, the one to show last: ConfigMaps before Secrets, then by number. Numbers are unique within
+// a storage unless labels were edited by hand; then the record created last wins, and the UID makes the order total.
+func compare(a, b *release.Revision) int {
 	return cmp.Or(
-		-cmp.Compare(a.Storage, b.Storage), // "secrets" sorts behind "configmaps"
-		cmp.Compare(b.Number, a.Number),
-		cmp.Compare(b.Created, a.Created),
-		bytes.Compare(b.UID[:], a.UID[:]),
+		cmp.Compare(a.Storage, b.Storage), // "configmaps" sorts before "secrets"
+		cmp.Compare(a.Number, b.Number),
+		cmp.Compare(a.Created, b.Created),
+		bytes.Compare(a.UID[:], b.UID[:]),
 	)
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"testing"
 
@@ -69,8 +70,12 @@ func chart(name string) release.Payload {
 
 func TestIndex(t *testing.T) {
 	type step func(index) bool
-	insert := func(r *release.Revision) step { return func(x index) bool { return x.Insert(key, r) } }
-	remove := func(uid string) step { return func(x index) bool { return x.Remove(key, release.ParseUID(uid)) } }
+	insert := func(r *release.Revision) step {
+		return func(x index) bool { x.Insert(key, r); return x.Refresh(key) }
+	}
+	remove := func(r *release.Revision) step {
+		return func(x index) bool { x.Remove(key, r); return x.Refresh(key) }
+	}
 	read := func(r *release.Revision, p release.Payload) step {
 		return func(x index) bool { return x.SetPayload(key, r, p) }
 	}
@@ -96,7 +101,7 @@ func TestIndex(t *testing.T) {
 		"deleting the newest revision makes the one below it the newest, with its payload": {
 			steps: []step{
 				insert(rev(1, release.Deployed)), read(rev(1, release.Deployed), chart("a")),
-				insert(rev(2, release.PendingUpgrade)), remove("uid-2"),
+				insert(rev(2, release.PendingUpgrade)), remove(rev(2, release.Deployed)),
 			},
 			changed: true,
 			want:    shown{Newest: 1, Deployed: 1, Stored: 1, Status: release.Deployed, Storage: release.Secrets, Chart: "a"},
@@ -111,7 +116,7 @@ func TestIndex(t *testing.T) {
 		},
 		"a payload of a revision that is gone is dropped": {
 			steps: []step{
-				insert(rev(1, release.Deployed)), insert(rev(2, release.Deployed)), remove("uid-1"),
+				insert(rev(1, release.Deployed)), insert(rev(2, release.Deployed)), remove(rev(1, release.Deployed)),
 				read(rev(1, release.Deployed), chart("a")),
 			},
 			want: shown{Newest: 2, Deployed: 2, Stored: 1, Status: release.Deployed, Storage: release.Secrets},
@@ -126,7 +131,7 @@ func TestIndex(t *testing.T) {
 		"uninstall and install make revision 1 again under another UID": {
 			steps: []step{
 				insert(rev(1, release.Deployed)), read(rev(1, release.Deployed), chart("a")),
-				remove("uid-1"), insert(rev(1, release.Deployed, uid("other"))),
+				remove(rev(1, release.Deployed)), insert(rev(1, release.Deployed, uid("other"))),
 			},
 			changed: true,
 			want:    shown{Newest: 1, Deployed: 1, Stored: 1, Status: release.Deployed, Storage: release.Secrets},
@@ -140,7 +145,7 @@ func TestIndex(t *testing.T) {
 			want:    shown{Newest: 1, Deployed: 1, Stored: 1, Status: release.Deployed, Storage: release.Secrets, Chart: "a"},
 		},
 		"a late delete of an earlier record does not touch the one that replaced it": {
-			steps: []step{insert(rev(1, release.Deployed, uid("other"))), remove("uid-1")},
+			steps: []step{insert(rev(1, release.Deployed, uid("other"))), remove(rev(1, release.Deployed))},
 			want:  shown{Newest: 1, Deployed: 1, Stored: 1, Status: release.Deployed, Storage: release.Secrets},
 		},
 		"Secrets win over ConfigMaps with a higher number": {
@@ -152,13 +157,13 @@ func TestIndex(t *testing.T) {
 		},
 		"ConfigMaps are shown once the Secrets are gone": {
 			steps: []step{
-				insert(rev(7, release.Failed, inConfigMaps)), insert(rev(2, release.Deployed)), remove("uid-2"),
+				insert(rev(7, release.Failed, inConfigMaps)), insert(rev(2, release.Deployed)), remove(rev(2, release.Deployed)),
 			},
 			changed: true,
 			want:    shown{Newest: 7, Stored: 1, Status: release.Failed, Storage: release.ConfigMaps},
 		},
 		"a release is gone with its last revision": {
-			steps:   []step{insert(rev(1, release.Uninstalling)), remove("uid-1")},
+			steps:   []step{insert(rev(1, release.Uninstalling)), remove(rev(1, release.Deployed))},
 			changed: true,
 		},
 	} {
@@ -184,10 +189,12 @@ func TestIndexForgetsAnUndecodablePayloadWhenTheRecordIsWrittenAgain(t *testing.
 	x.Insert(key, first)
 	x.SetPayload(key, first, release.Payload{Problem: "gzip"})
 	x.Insert(key, first)
+	x.Refresh(key)
 	if x.Get(key).Payload == nil {
 		t.Fatal("forgotten although the record is the same")
 	}
 	x.Insert(key, rev(1, release.Deployed, resourceVersion(2)))
+	x.Refresh(key)
 	if p := x.Get(key).Payload; p != nil {
 		t.Fatalf("still holds %+v after the record was written again", p)
 	}
@@ -197,46 +204,18 @@ func TestIndexForgetsAnUndecodablePayloadWhenTheRecordIsWrittenAgain(t *testing.
 }
 
 // TestIndexAgainstModel runs random operations against the plainest model: a set of revisions, looked through
-// each time.
+// each time. At times several operations come before what is shown is made of them.
 func TestIndexAgainstModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		x := make(index)
-		model := map[string]revision{} // by UID
+		model := map[release.UID]revision{}
 		published := x.Get(key)
-		numbers := rapid.IntRange(1, 12)
-		steps := rapid.IntRange(1, 40).Draw(t, "steps")
-		for range steps {
-			id := fmt.Sprintf("uid-%d", numbers.Draw(t, "uid"))
-			var changed bool
-			switch rapid.IntRange(0, 3).Draw(t, "operation") {
-			case 0:
-				r := rev(numbers.Draw(t, "number"), rapid.SampledFrom(release.Statuses()).Draw(t, "status"), uid(id))
-				r.Storage = rapid.SampledFrom([]release.Storage{release.Secrets, release.ConfigMaps}).Draw(t, "storage")
-				changed = x.Insert(key, r)
-				model[id] = revision{Revision: r, payload: model[id].payload}
-			case 1:
-				changed = x.Remove(key, release.ParseUID(id))
-				delete(model, id)
-			case 3:
-				storage := rapid.SampledFrom([]release.Storage{release.Secrets, release.ConfigMaps}).Draw(t, "storage")
-				namespace := rapid.SampledFrom([]string{"", key.Namespace, "another"}).Draw(t, "namespace")
-				kept := rapid.Custom(func(t *rapid.T) string { return fmt.Sprintf("uid-%d", numbers.Draw(t, "kept")) })
-				known := rapid.SliceOf(kept).Draw(t, "known")
-				changed = len(x.Retain(storage, namespace, func(k release.Key, uid release.UID) bool {
-					return k == key && slices.ContainsFunc(known, func(id string) bool { return release.ParseUID(id) == uid })
-				})) > 0
-				for id, r := range model {
-					if r.Storage == storage && namespace != "another" && !slices.Contains(known, id) {
-						delete(model, id)
-					}
-				}
-			case 2:
-				p := chart(id)
-				changed = x.SetPayload(key, &release.Revision{UID: release.ParseUID(id)}, p)
-				if r, ok := model[id]; ok {
-					r.payload = &p
-					model[id] = r
-				}
+		for range rapid.IntRange(1, 40).Draw(t, "steps") {
+			changed := changeBoth(t, x, model)
+			if rapid.IntRange(0, 3).Draw(t, "refresh") > 0 {
+				changed = x.Refresh(key) || changed
+			} else if !changed {
+				continue
 			}
 			got := x.Get(key)
 			if changed == (got == published) {
@@ -246,12 +225,57 @@ func TestIndexAgainstModel(t *testing.T) {
 			if diff := gocmp.Diff(naive(model), show(got)); diff != "" {
 				t.Fatalf("shown (-want +got):\n%s", diff)
 			}
+			if _, kept := x[key]; kept != (len(model) > 0) {
+				t.Fatal("the index keeps a release without revisions")
+			}
 		}
 	})
 }
 
+// changeBoth does a random operation on the index and the model. It reports whether the index says that the release as
+// shown changed.
+func changeBoth(t *rapid.T, x index, model map[release.UID]revision) bool {
+	storages := rapid.SampledFrom([]release.Storage{release.Secrets, release.ConfigMaps})
+	uids := rapid.Map(rapid.IntRange(1, 12), func(n int) release.UID { return release.ParseUID(fmt.Sprint("uid-", n)) })
+	id := uids.Draw(t, "uid")
+	old, known := model[id]
+	switch rapid.IntRange(0, 3).Draw(t, "operation") {
+	case 0:
+		r := rev(rapid.IntRange(1, 12).Draw(t, "number"), rapid.SampledFrom(release.Statuses()).Draw(t, "status"))
+		r.UID, r.Storage = id, storages.Draw(t, "storage")
+		if known && compare(old.Revision, r) != 0 {
+			x.Remove(key, old.Revision)
+			old.payload = nil
+		}
+		x.Insert(key, r)
+		model[id] = revision{Revision: r, payload: old.payload}
+	case 1:
+		if known {
+			x.Remove(key, old.Revision)
+		} else {
+			x.Remove(key, &release.Revision{UID: id})
+		}
+		delete(model, id)
+	case 2:
+		p := chart(fmt.Sprint(id))
+		if !known {
+			return x.SetPayload(key, &release.Revision{UID: id}, p)
+		}
+		model[id] = revision{old.Revision, &p}
+		return x.SetPayload(key, old.Revision, p)
+	case 3:
+		storage, kept := storages.Draw(t, "storage"), rapid.SliceOf(uids).Draw(t, "kept")
+		namespace := rapid.SampledFrom([]string{"", key.Namespace, "another"}).Draw(t, "namespace")
+		x.Retain(storage, namespace, func(k release.Key, r *release.Revision) bool { return k == key && slices.Contains(kept, r.UID) })
+		maps.DeleteFunc(model, func(id release.UID, r revision) bool {
+			return r.Storage == storage && namespace != "another" && !slices.Contains(kept, id)
+		})
+	}
+	return false
+}
+
 // naive derives what is shown from all revisions of a release.
-func naive(model map[string]revision) shown {
+func naive(model map[release.UID]revision) shown {
 	var all []revision
 	for _, r := range model {
 		all = append(all, r)

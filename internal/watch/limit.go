@@ -35,7 +35,7 @@ func newLimit(most int) limit {
 // in exchange, nil if there is none.
 func (l *limit) set(key release.Key, e *entry) *release.Key {
 	old, known := l.ranks[key]
-	if l.max == 0 || e == nil && !known || e != nil && known && old.created == e.created() {
+	if l.max == 0 || e == nil && !known || e != nil && known && old.created == e.created {
 		return nil
 	}
 	exposed := l.exposes(key)
@@ -46,7 +46,7 @@ func (l *limit) set(key release.Key, e *entry) *release.Key {
 		delete(l.ranks, key)
 	}
 	if e != nil {
-		now := rank{e.created(), key.Name}
+		now := rank{e.created, key.Name}
 		at, _ := slices.BinarySearchFunc(all, now, rank.compare)
 		all = slices.Insert(all, at, now)
 		l.ranks[key] = now

@@ -27,7 +27,7 @@ func TestLimitAgreesWithASort(t *testing.T) {
 			delete(created, key)
 			if rapid.Bool().Draw(t, "exists") {
 				created[key] = release.Time(rapid.IntRange(1, 5).Draw(t, "created"))
-				e = stored(&release.Revision{Number: 2, Created: 9}, &release.Revision{Number: 1, Created: created[key]})
+				e = &entry{created: created[key]}
 			}
 			for _, k := range []*release.Key{l.set(key, e), &key} {
 				if k == nil {
@@ -55,27 +55,20 @@ func TestLimitAgreesWithASort(t *testing.T) {
 	})
 }
 
-// stored returns an entry with revisions, the highest number first.
-func stored(revisions ...*release.Revision) *entry {
-	e := &entry{shown: &release.Release{Stored: len(revisions)}}
-	for _, r := range revisions {
-		e.revisions = append(e.revisions, revision{Revision: r})
-	}
-	return e
-}
-
 // TestAReleaseWithoutItsFirstRevisionIsOld upgrades the older of two releases until Helm removes its first record.
 func TestAReleaseWithoutItsFirstRevisionIsOld(t *testing.T) {
 	x, l := make(index), newLimit(1)
 	live, young := release.Key{Namespace: "a", Name: "live"}, release.Key{Namespace: "a", Name: "young"}
 	insert := func(key release.Key, number int, at release.Time) {
-		x.Insert(key, &release.Revision{UID: release.ParseUID(fmt.Sprint(key, number)), Number: number, Created: at, Storage: release.Secrets})
+		x.Insert(key, rev(number, release.Deployed, func(r *release.Revision) { r.Created = at }))
+		x.Refresh(key)
 		l.set(key, x[key])
 	}
 	insert(live, 1, 1)
 	insert(young, 1, 5)
 	insert(live, 2, 9)
-	x.Remove(live, release.ParseUID(fmt.Sprint(live, 1)))
+	x.Remove(live, rev(1, release.Deployed))
+	x.Refresh(live)
 	l.set(live, x[live])
 	if !l.exposes(live) || l.exposes(young) {
 		t.Errorf("live is exposed: %t, young: %t", l.exposes(live), l.exposes(young))
@@ -104,12 +97,12 @@ func oldest(created map[release.Key]release.Time, most int) map[release.Key]bool
 // BenchmarkLimit adds and removes the oldest release of a namespace that has 50,000.
 func BenchmarkLimit(b *testing.B) {
 	l := newLimit(100)
-	e := stored(&release.Revision{Number: 1, Created: 2})
+	e := &entry{created: 2}
 	for i := range 50_000 {
 		l.set(release.Key{Namespace: "a", Name: fmt.Sprint("r", i)}, e)
 	}
 	first := release.Key{Namespace: "a", Name: "first"}
-	was := stored(&release.Revision{Number: 1, Created: 1})
+	was := &entry{created: 1}
 	for b.Loop() {
 		l.set(first, was)
 		l.set(first, nil)

@@ -3,6 +3,7 @@ package watch
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"sync"
@@ -31,7 +32,17 @@ func awayBackoff() wait.Backoff {
 
 // refusedBackoff is the same for a request that somebody has to allow, or that the server is too busy for.
 func refusedBackoff() wait.Backoff {
-	return wait.Backoff{Duration: time.Second, Cap: 4 * time.Second, Factor: 2, Jitter: 0.2, Steps: 8}
+	return wait.Backoff{Duration: time.Second, Cap: 3 * time.Second, Factor: 2, Jitter: 0.2, Steps: 8}
+}
+
+// retryAfter returns for how long a server asks not to be asked again. It is never longer than three seconds: priority
+// and fairness asks for one, and metrics must not be stale for much longer than the server is too busy.
+func retryAfter(err error) time.Duration {
+	if !apierrors.IsTooManyRequests(err) {
+		return 0
+	}
+	seconds, _ := apierrors.SuggestsClientDelay(err)
+	return min(max(time.Duration(seconds), 1), 3) * time.Second
 }
 
 // retries decides when the requests of all sources are made, so that they are spread out: at the start, and
@@ -42,8 +53,9 @@ type retries struct {
 	refusals *rate.Limiter
 	log      *slog.Logger
 
-	mu   sync.Mutex
-	back chan struct{} // guarded by mu; nil unless the API server is away, closed when it is back
+	mu    sync.Mutex
+	back  chan struct{} // guarded by mu; nil unless the API server is away, closed when it is back
+	cause error         // guarded by mu; why it is away
 }
 
 func newRetries(log *slog.Logger) *retries {
@@ -56,23 +68,27 @@ func newRetries(log *slog.Logger) *retries {
 }
 
 // errAway is why a request is not made at all.
-var errAway = errors.New("the API server does not answer")
+var errAway = errors.New("no request for now")
 
 // do makes a request until it succeeds, the server rejects it for good, or the context ends, and returns the
-// last error. It calls observe with each outcome, and with errAway if the request cannot be made for now. The
+// last error. It calls observe with each outcome, and with errAway and its cause if the request cannot be made for now. The
 // reflector of client-go would wait for up to a minute between two attempts, and list again.
 func (r *retries) do(ctx context.Context, observe func(error), request func() error) error {
 	away, busy, refused := awayBackoff(), refusedBackoff(), refusedBackoff()
 	observed := false
+	var asked time.Duration // to wait for, by the server
 	for refusals := 0; ctx.Err() == nil; {
 		probe := false
-		if back := r.outage(); back != nil {
+		if back, cause := r.outage(); back != nil {
 			if !observed { // otherwise the cause has been observed
-				observe(errAway)
+				observe(fmt.Errorf("%w: %w", errAway, cause))
 				observed = true
 			}
-			probe = r.pause(ctx, away.Step(), back)
+			probe = r.pause(ctx, max(away.Step(), asked), back)
+		} else {
+			sleep(ctx, asked)
 		}
+		asked = 0
 		made, err := r.attempt(ctx, probe, request)
 		if ctx.Err() != nil || !made {
 			continue
@@ -86,8 +102,7 @@ func (r *retries) do(ctx context.Context, observe func(error), request func() er
 				_ = r.refusals.Wait(ctx) // it fails with the context
 			}
 		case apierrors.IsTooManyRequests(err):
-			seconds, _ := apierrors.SuggestsClientDelay(err)
-			sleep(ctx, max(busy.Step(), time.Duration(seconds)*time.Second))
+			asked = max(busy.Step(), retryAfter(err))
 		case isAway(err): // the next turn pauses
 		case isUnavailable(err):
 			sleep(ctx, away.Step())
@@ -106,7 +121,7 @@ func (r *retries) attempt(ctx context.Context, probe bool, request func() error)
 	case <-ctx.Done():
 		return false, nil
 	}
-	if !probe && r.outage() != nil {
+	if back, _ := r.outage(); back != nil && !probe {
 		return false, nil
 	}
 	if err = request(); ctx.Err() == nil {
@@ -140,7 +155,7 @@ func (r *retries) note(err error) {
 	r.mu.Lock()
 	before := r.back
 	if away && before == nil {
-		r.back = make(chan struct{})
+		r.back, r.cause = make(chan struct{}), err
 	}
 	if !away && before != nil {
 		close(before)
@@ -155,19 +170,20 @@ func (r *retries) note(err error) {
 	}
 }
 
-// outage returns nil unless the API server is away, otherwise a channel that is closed when it is back.
-func (r *retries) outage() <-chan struct{} {
+// outage returns nil unless the API server is away, otherwise a channel that is closed when it is back, and the cause.
+func (r *retries) outage() (back <-chan struct{}, cause error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.back
+	return r.back, r.cause
 }
 
-// isAway reports whether there was no response, or one of a proxy in place of the server.
+// isAway reports whether there was no response, one of a proxy in place of the server, or one that asks for fewer
+// requests.
 func isAway(err error) bool {
 	switch statusCode(err) {
 	case 0:
 		return err != nil
-	case http.StatusBadGateway, http.StatusServiceUnavailable:
+	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable:
 		return true
 	}
 	return false

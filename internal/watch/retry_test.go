@@ -96,6 +96,45 @@ func TestRequestsThatHangAreFewToo(t *testing.T) {
 	})
 }
 
+// TestAServerThatIsTooBusyIsLeftInPeace has all watches rejected by 429 for a time, as priority and fairness does, with
+// a Retry-After that is longer than that.
+func TestAServerThatIsTooBusyIsLeftInPeace(t *testing.T) {
+	for _, watches := range []int{1, 900} {
+		synctest.Test(t, func(t *testing.T) {
+			const busy = time.Minute
+			began := time.Now()
+			var attempts atomic.Int64
+			r := newRetries(slog.New(slog.DiscardHandler))
+			var running sync.WaitGroup
+			for range watches {
+				running.Go(func() {
+					observe := func(err error) {
+						if reason := watchErrorReason(err); err != nil && reason != reasonThrottled {
+							t.Errorf("the reason of %v is %s", err, reason)
+						}
+					}
+					_ = r.do(t.Context(), observe, func() error {
+						attempts.Add(1)
+						if time.Since(began) < busy {
+							return apierrors.NewTooManyRequests("busy", 300)
+						}
+						return nil
+					})
+				})
+			}
+			<-time.After(busy - time.Nanosecond)
+			synctest.Wait()
+			if got := attempts.Load(); got > int64(concurrentRequests+probesPerSecond*61) {
+				t.Errorf("%d attempts within %s by %d watches", got, busy, watches)
+			}
+			running.Wait()
+			if took := time.Since(began) - busy; took > 4*time.Second {
+				t.Errorf("%d watches are back %s after the server was too busy", watches, took)
+			}
+		})
+	}
+}
+
 func TestOneBadRequestIsNoOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRetries(slog.New(slog.DiscardHandler))

@@ -55,7 +55,7 @@ func (w *Watcher) Release(ctx context.Context, key release.Key) (release.Detail,
 		return d, nil
 	}
 	d.Shown = e.shown
-	for _, r := range e.revisions {
+	for _, r := range slices.Backward(e.revisions) {
 		d.Revisions = append(d.Revisions, r.Revision)
 	}
 	if w.fetcher != nil && (e.shown.Payload == nil || e.shown.Outdated()) {

@@ -245,20 +245,27 @@ func (w *Watcher) apply(s *source, changes []change, whole bool) {
 		}
 	}
 	for _, c := range changes {
-		if c.leaves() && w.index.Remove(c.was.key(), c.was.revision.UID) {
+		if c.leaves() {
+			w.index.Remove(c.was.key(), &c.was.revision)
 			changed[c.was.key()] = struct{}{}
 		}
-		if c.is.usable() && w.index.Insert(c.is.key(), &c.is.revision) {
+		if c.is.usable() {
+			w.index.Insert(c.is.key(), &c.is.revision)
 			changed[c.is.key()] = struct{}{}
 		}
 	}
-	// In order, so that the sink has the releases of a namespace together. With a limit, the oldest come first, so
-	// that none is exposed only until an older one comes.
+	maps.DeleteFunc(changed, func(key release.Key, _ struct{}) bool { return !w.index.Refresh(key) })
+	// In order, so that the sink has the releases of a namespace together. With a limit, the oldest come first, so that
+	// none is exposed only until an older one comes; and the youngest go first, which is cheap: they are the last in order.
 	created := func(key release.Key) release.Time {
-		if e := w.index[key]; e != nil && w.cfg.MaxReleases > 0 {
-			return e.created()
+		switch e := w.index[key]; {
+		case w.cfg.MaxReleases == 0:
+			return 0
+		case e == nil:
+			return -w.limit.ranks[key].created
+		default:
+			return e.created
 		}
-		return 0
 	}
 	for _, key := range slices.SortedFunc(maps.Keys(changed), func(a, b release.Key) int {
 		return cmp.Or(strings.Compare(a.Namespace, b.Namespace), cmp.Compare(created(a), created(b)), strings.Compare(a.Name, b.Name))
@@ -267,23 +274,27 @@ func (w *Watcher) apply(s *source, changes []change, whole bool) {
 	}
 }
 
-// leaves reports whether what a record was is to be removed from the index.
+// leaves reports whether what a record was is to be removed from the index, also because it comes to another place.
 func (c change) leaves() bool {
-	return c.was != nil && (!c.is.usable() || c.was.release != c.is.release || c.was.revision.UID != c.is.revision.UID)
+	return c.was != nil && (!c.is.usable() || c.was.release != c.is.release ||
+		c.was.revision.UID != c.is.revision.UID || c.was.revision.Number != c.is.revision.Number)
 }
 
 // retain removes what a source delivered before and does not have any more. It requires mu.
 func (w *Watcher) retain(s *source, changes []change) []release.Key {
-	known := make(map[release.UID]release.Key, len(changes))
+	known := make(map[release.UID]*record, len(changes))
 	for _, c := range changes {
 		if c.leaves() {
 			delete(known, c.was.revision.UID)
 		}
 		if c.is.usable() {
-			known[c.is.revision.UID] = c.is.key()
+			known[c.is.revision.UID] = c.is
 		}
 	}
-	return w.index.Retain(s.storage, s.namespace, func(key release.Key, uid release.UID) bool { return known[uid] == key })
+	return w.index.Retain(s.storage, s.namespace, func(key release.Key, rev *release.Revision) bool {
+		r := known[rev.UID]
+		return r != nil && r.key() == key && r.revision.Number == rev.Number
+	})
 }
 
 // isOurs reports whether a release belongs to this shard.
@@ -371,7 +382,7 @@ func (w *Watcher) work(ctx context.Context, queue workqueue.TypedRateLimitingInt
 			backoff = awayBackoff()
 			continue
 		}
-		sleep(ctx, backoff.Step())
+		sleep(ctx, max(backoff.Step(), retryAfter(err)))
 	}
 }
 

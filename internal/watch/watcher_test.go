@@ -141,6 +141,25 @@ func TestPassingErrorsAreRetried(t *testing.T) {
 	})
 }
 
+func TestPayloadsAreReadSoonAfterAnErrorThatLasted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		w := c.start()
+		for n := 1; n <= 20; n++ {
+			c.answer([]int{http.StatusInternalServerError, http.StatusTooManyRequests}[n%2])
+			c.write("a", n, release.Deployed, fmt.Sprint("a", n), fmt.Sprint("chart-", n))
+			advance(30*time.Second + time.Duration(n)*300*time.Millisecond)
+			c.answer(0)
+			ended := time.Now()
+			for w.chart("a") != fmt.Sprint("chart-", n) {
+				if advance(100 * time.Millisecond); time.Since(ended) > 4500*time.Millisecond {
+					t.Fatalf("the payload has not been read %s after the errors", time.Since(ended))
+				}
+			}
+		}
+	})
+}
+
 func TestAnUndecodablePayloadIsReadAgainOnlyWhenItIsWrittenAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t)

@@ -1,6 +1,6 @@
 // Command cluster runs a real Kubernetes control plane in one process, for tests and demonstrations.
 //
-//	cluster --dir DIR [--with-parent] [-- kube-apiserver flags]
+//	cluster --dir DIR [--etcd-address ADDRESS] [--with-parent] [-- kube-apiserver flags]
 //
 // It embeds etcd, the kube-apiserver and the namespace controller; there is no scheduler and no kubelet, so objects
 // are stored and pods never run. When everything answers it prints the single line "ready", and it ends with status 0
@@ -50,9 +50,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	flags := flag.NewFlagSet("cluster", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	dir := flags.String("dir", "", "directory for data, credentials and logs; made if missing")
+	etcdAddress := flags.String("etcd-address", "127.0.0.1:0", "loopback address of etcd, for a relay in front of it; the API server finds that by --etcd-servers")
 	withParent := flags.Bool("with-parent", false, "end when the process that started this one has ended")
 	flags.Usage = func() {
-		_, _ = fmt.Fprintln(stderr, "usage: cluster --dir DIR [--with-parent] [-- kube-apiserver flags]")
+		_, _ = fmt.Fprintln(stderr, "usage: cluster --dir DIR [--etcd-address ADDRESS] [--with-parent] [-- kube-apiserver flags]")
 		flags.PrintDefaults()
 	}
 	if err := flags.Parse(args); err != nil {
@@ -72,7 +73,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return err
 	}
 	defer home.close()
-	return home.serve(ctx, flags.Args(), stdout)
+	return home.serve(ctx, *etcdAddress, flags.Args(), stdout)
 }
 
 // home is the directory that one control plane lives in. It is locked while the process runs.
@@ -116,11 +117,11 @@ func (h *home) path(name string) string { return filepath.Join(h.dir, name) }
 func (h *home) close() { _ = h.lock.Close() }
 
 // serve runs etcd, the API server and the namespace controller. They are started in this order and stopped in reverse.
-func (h *home) serve(ctx context.Context, extraFlags []string, stdout io.Writer) error {
+func (h *home) serve(ctx context.Context, etcdAddress string, extraFlags []string, stdout io.Writer) error {
 	starting, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 
-	etcd, err := startEtcd(starting, h)
+	etcd, err := startEtcd(starting, h, etcdAddress)
 	if err != nil {
 		return fmt.Errorf("start etcd: %w (see %s)", err, h.path(etcdLog))
 	}

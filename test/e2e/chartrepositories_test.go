@@ -27,8 +27,8 @@ func anchors() string {
 	return text + "entries: {valid: *a9}\n"
 }
 
-// fault is a repository that can be broken, and the result that it has then.
-type fault struct {
+// brokenRepository is one that can be broken, and the result that it has then.
+type brokenRepository struct {
 	*charts.Server
 	answer charts.Fault
 	result string
@@ -43,7 +43,7 @@ func TestChartRepositoryFaults(t *testing.T) {
 	expect.NoError(t, errors.Join(h.Package(t.Context(), pushed, "web", "1.1.0"), h.Push(t.Context(), pushed, "oci://"+registry.Address()+"/team")))
 	config, rules := repositories("team", "oci://"+registry.Address()+"/team"), "rules:\n- {chart: web, repository: team}\n"
 	runs(t, namespace, "team", "web", "1.0.0")
-	faults := map[string]fault{
+	faults := map[string]brokenRepository{
 		"no-password":       {nil, charts.Status(http.StatusUnauthorized), "unauthorized"},
 		"no-right":          {nil, charts.Status(http.StatusForbidden), "forbidden"},
 		"nothing-there":     {nil, charts.Status(http.StatusNotFound), "not_found"},
@@ -63,7 +63,7 @@ func TestChartRepositoryFaults(t *testing.T) {
 		rules += fmt.Sprintf("- {chart: %s, repository: %s}\n", name, name)
 		runs(t, namespace, name, name, "1.0.0")
 	}
-	faults["team"] = fault{registry.Server, charts.Text(`{"tags": "none"}`), "invalid"}
+	faults["team"] = brokenRepository{registry.Server, charts.Text(`{"tags": "none"}`), "invalid"}
 	none, known := compared(namespace), compared(namespace)
 	for name := range faults {
 		chart := strings.Replace(name, "team", "web", 1)

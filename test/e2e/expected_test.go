@@ -177,30 +177,6 @@ func undecodable(namespace, name, reason string) series {
 	return series{seriesName("helm_release_payload_undecodable", map[string]string{"namespace": namespace, "name": name, "reason": reason}): 1}
 }
 
-// shownByRecords returns all series that the records of one release call for, derived in the simplest way.
-func shownByRecords(t *testing.T, records []corev1.Secret) series {
-	t.Helper()
-	newest := slices.MaxFunc(records, func(a, b corev1.Secret) int {
-		if n := describe(&a, 0).revision - describe(&b, 0).revision; n != 0 {
-			return n
-		}
-		// Two records have the same revision after a label was edited. The one that was created later counts.
-		if n := a.CreationTimestamp.Compare(b.CreationTimestamp.Time); n != 0 {
-			return n
-		}
-		return strings.Compare(string(a.UID), string(b.UID))
-	})
-	x := describe(&newest, len(records))
-	for _, r := range records {
-		x.deployed = max(x.deployed, describe(&r, 0).deployed)
-	}
-	full := decoded(t, x.record.payload)
-	x.chart, x.updated = full.Chart.Metadata, full.Info.LastDeployed.Unix()
-	want := make(series)
-	view{}.add(want, x)
-	return want
-}
-
 // fact is what Helm says of one release, and what the API server says of the record of its newest revision.
 type fact struct {
 	listed

@@ -47,7 +47,7 @@ func run(m *testing.M) (code int, err error) {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	if shared, err = startControlPlane(dir); err != nil {
+	if shared, err = startShared(dir); err != nil {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, shared.Stop()) }()
@@ -57,19 +57,28 @@ func run(m *testing.M) (code int, err error) {
 type controlPlane struct {
 	*process.Process
 	dir    string
+	flags  []string     // see process.StartCluster
 	config *rest.Config // the administrator's
 	client kubernetes.Interface
 }
 
-func startControlPlane(dir string) (*controlPlane, error) {
-	policy := filepath.Join(dir, "audit-policy.yaml")
+// startShared starts one whose requests are logged.
+func startShared(dir string) (*controlPlane, error) {
+	policy, auditLog := filepath.Join(dir, "audit-policy.yaml"), (&controlPlane{dir: dir}).auditLog()
 	if err := os.WriteFile(policy, []byte(auditPolicy), 0o600); err != nil {
 		return nil, err
 	}
-	c := &controlPlane{dir: dir}
+	if err := writeServing(dir); err != nil {
+		return nil, err
+	}
+	return startControlPlane(dir, "--", "--audit-policy-file="+policy, "--audit-log-path="+auditLog,
+		fmt.Sprintf("--tls-sni-cert-key=%s,%s:%s", servingCertificate(dir), servingKey(dir), servedName))
+}
+
+func startControlPlane(dir string, flags ...string) (*controlPlane, error) {
+	c := &controlPlane{dir: dir, flags: flags}
 	var err error
-	c.Process, err = process.StartCluster(context.Background(), dir, nil, "--audit-policy-file="+policy, "--audit-log-path="+c.auditLog())
-	if err != nil {
+	if c.Process, err = process.StartCluster(context.Background(), dir, nil, flags...); err != nil {
 		return nil, err
 	}
 	if c.config, err = clientcmd.BuildConfigFromFlags("", c.admin()); err != nil {
@@ -88,7 +97,7 @@ func (c *controlPlane) restart(t *testing.T, after time.Duration) {
 	case <-time.After(after):
 	case <-t.Context().Done():
 	}
-	again := expect.Value(startControlPlane(c.dir))(t)
+	again := expect.Value(startControlPlane(c.dir, c.flags...))(t)
 	if again.config.Host != c.config.Host {
 		t.Fatalf("the API server is at %s now, and was at %s", again.config.Host, c.config.Host)
 	}
@@ -129,7 +138,12 @@ type serverRelay struct{ *relay.Relay }
 
 func newRelay(t *testing.T) serverRelay {
 	t.Helper()
-	r := expect.Value(relay.New(strings.TrimPrefix(shared.config.Host, "https://")))(t)
+	return newRelayTo(t, strings.TrimPrefix(shared.config.Host, "https://"))
+}
+
+func newRelayTo(t *testing.T, address string) serverRelay {
+	t.Helper()
+	r := expect.Value(relay.New(address))(t)
 	t.Cleanup(r.Off)
 	return serverRelay{r}
 }

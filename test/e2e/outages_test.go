@@ -49,6 +49,7 @@ func TestOutages(t *testing.T) {
 	}
 	many := startExporter(t, shared.kubeconfig(t, each.access()), "--namespaces="+strings.Join(namespaces, ","))
 	many.awaitReady(t)
+	table := fmt.Sprintf("| API server away for | right after, one watch | right after, %d watches | connections that these tried |\n|---|---:|---:|---:|\n", manyNamespaces)
 	for text := range strings.SplitSeq(*outages, ",") {
 		away := expect.Value(time.ParseDuration(text))(t)
 		before := each.Connections()
@@ -65,8 +66,7 @@ func TestOutages(t *testing.T) {
 		for range 5 { // They must also see what happens before they are connected again.
 			w.operate(t)
 		}
-		t.Logf("away for %s: right after %s, and with %d namespaces after %s; these tried %d connections meanwhile", away,
-			w.agrees(t, one, healedWithin), manyNamespaces, w.agrees(t, many, healedWithin), attempts)
+		table += fmt.Sprintf("| %s | %s | %s | %d |\n", away, short(w.agrees(t, one, healedWithin)), short(w.agrees(t, many, healedWithin)), attempts)
 		if most := int64(lasted.Seconds()+1)*attemptsPerSecond + attemptsAround; attempts > most {
 			t.Errorf("%d connections were tried within %s, want %d at the most", attempts, lasted, most)
 		}
@@ -84,7 +84,8 @@ func TestOutages(t *testing.T) {
 		w.operate(t)
 	}
 	all.on(t)
-	t.Logf("right %s after the way was open again", w.agrees(t, one, healedWithin))
+	table += fmt.Sprintf("| restarted while the connection was cut | %s | | |\n", short(w.agrees(t, one, healedWithin)))
+	reportAgreement(t, "outages", table)
 }
 
 // upBecomes waits until the given number of watches are up or down.
@@ -104,30 +105,6 @@ func (e *exporter) upBecomes(up float64, watches int, within time.Duration) erro
 		}
 		return errors.Join(err, fmt.Errorf("%d of %d watches have watch_up %v", n, watches, up))
 	})
-}
-
-// TestSilentConnections drops everything between the exporter and the API server, and tells neither of them.
-func TestSilentConnections(t *testing.T) {
-	t.Parallel()
-	namespace := newNamespace(t, "silent")
-	r := newRelay(t)
-	r.on(t)
-	e := startExporter(t, shared.kubeconfig(t, r.access()), "--namespaces="+namespace)
-	e.awaitReady(t)
-	write(t, namespace, cluster.Secret("app", 1, "deployed", validPayload()))
-	labels := fmt.Sprintf(`{namespace=%q,storage="secrets"}`, namespace)
-	eventually(t, patience, e.has(series{"helm_state_metrics_watch_up" + labels: 1}))
-	r.Stall()
-	stalled := time.Now()
-	want := shown(write(t, namespace, cluster.Secret("app", 2, "failed", validPayload())), "valid", 2)
-	want[seriesName("helm_release_deployed_revision", map[string]string{"name": "app", "namespace": namespace})] = 1
-	eventually(t, noticedWithin, e.has(series{"helm_state_metrics_watch_up" + labels: 0}))
-	if heard := e.value(t, "helm_state_metrics_watch_last_event_timestamp_seconds"+labels); heard > float64(stalled.Unix()+1) {
-		t.Errorf("the last event came %v s after the stall began", heard-float64(stalled.Unix()))
-	}
-	r.Resume()
-	eventually(t, healedWithin, e.shows(want, namespace))
-	eventually(t, healedWithin, e.has(series{"helm_state_metrics_watch_up" + labels: 1}))
 }
 
 // TestOneBadNamespace forbids one of two namespaces. The exporter has to serve the other, and to report the error.
@@ -248,20 +225,4 @@ func TestAPIServerAwayMeanwhile(t *testing.T) {
 	eventually(t, 2*patience, e.shows(view{}.series(t, h.facts(t)), h.namespace))
 	eventually(t, patience, e.has(series{up: 1}))
 	eventually(t, patience, e.says("The API server answers again"))
-}
-
-// TestConnectionsBreakOften checks that nothing is lost in many short outages.
-func TestConnectionsBreakOften(t *testing.T) {
-	t.Parallel()
-	namespace := newNamespace(t, "shaky")
-	r := newRelay(t)
-	r.on(t)
-	e := startExporter(t, shared.kubeconfig(t, r.access()), "--namespaces="+namespace)
-	e.awaitReady(t)
-	for revision := 1; revision <= 3; revision++ {
-		r.Off()
-		want := shown(write(t, namespace, cluster.Secret("app", revision, "failed", validPayload())), "valid", revision)
-		r.on(t)
-		eventually(t, 2*patience, e.shows(want, namespace))
-	}
 }

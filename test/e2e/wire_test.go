@@ -2,6 +2,7 @@ package e2e_test
 
 import (
 	"bytes"
+	"crypto/tls"
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
@@ -36,14 +37,14 @@ func TestWire(t *testing.T) {
 		v1, v2   = "secrets/sh.helm.release.v1.app.v1?resourceVersion=N", "secrets/sh.helm.release.v1.app.v2?resourceVersion=N"
 	)
 	for name, test := range map[string]struct {
-		refuse func(*http.Request) bool
+		meddle meddler
 		want   []string
 	}{
 		"the list is the beginning of the watch": {nil, []string{
 			"secrets?" + all + ofType + streamed, "configmaps?" + all + streamed, v2, v1,
 		}},
 		"a server that is too old to stream a list is asked for a plain one": {
-			func(r *http.Request) bool { return r.URL.Query().Has("sendInitialEvents") },
+			refuses(streamsList),
 			[]string{
 				"secrets?" + all + ofType + streamed, "secrets?" + all + ofType + listed, "secrets?" + all + ofType + followed,
 				"configmaps?" + all + streamed, "configmaps?" + all + listed, "configmaps?" + all + followed,
@@ -56,7 +57,7 @@ func TestWire(t *testing.T) {
 			namespace := newNamespace(t, "wire")
 			superseded := write(t, namespace, cluster.Secret("app", 1, "superseded", validPayload()))
 			newest := write(t, namespace, cluster.Secret("app", 2, "deployed", validPayload()))
-			p := newProxy(t, test.refuse)
+			p := newProxy(t, test.meddle)
 			e := startExporter(t, shared.kubeconfig(t, p.access()),
 				"--namespaces="+namespace, "--storage=secrets,configmaps")
 			eventually(t, patience, e.shows(shown(newest, "valid", 2), namespace))
@@ -215,20 +216,46 @@ func (b *tee) bytes() []byte {
 	return bytes.Clone(b.read.Bytes())
 }
 
-// proxy is between an exporter and the API server, with a certificate of its own, and records what passes.
+// proxy is between an exporter and the API server, with a certificate of its own. It records what passes, and can meddle
+// with it.
 type proxy struct {
 	*httptest.Server
-	// refuse reports whether to refuse a request like a server that does not support it; nil refuses nothing.
-	refuse func(*http.Request) bool
 
-	mu     sync.Mutex
-	passed []exchange // guarded by mu
+	mu      sync.Mutex
+	passed  []exchange  // guarded by mu
+	meddler meddler     // guarded by mu; nil if all requests are passed on
+	pair    *tls.Config // guarded by mu; with another certificate than that of the server, nil for that
 }
 
-func newProxy(t *testing.T, refuse func(*http.Request) bool) *proxy {
+// meddler answers a request in place of the API server, or passes it on with a change.
+type meddler func(w http.ResponseWriter, r *http.Request, pass http.Handler)
+
+// refuses answers requests as a server does that does not support them.
+func refuses(refused func(*http.Request) bool) meddler {
+	return func(w http.ResponseWriter, r *http.Request, pass http.Handler) {
+		if !refused(r) {
+			pass.ServeHTTP(w, r)
+			return
+		}
+		writeStatus(w, metav1.Status{Reason: metav1.StatusReasonInvalid, Code: http.StatusUnprocessableEntity})
+	}
+}
+
+// streamsList reports whether a request is for a list that is the beginning of a watch.
+func streamsList(r *http.Request) bool { return r.URL.Query().Has("sendInitialEvents") }
+
+// writeStatus writes a failure as API servers do.
+func writeStatus(w http.ResponseWriter, status metav1.Status) {
+	status.TypeMeta, status.Status = metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, metav1.StatusFailure
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(int(status.Code))
+	_ = json.NewEncoder(w).Encode(status)
+}
+
+func newProxy(t *testing.T, meddle meddler) *proxy {
 	t.Helper()
 	backend := expect.Value(url.Parse(shared.config.Host))(t)
-	p := &proxy{refuse: refuse}
+	p := &proxy{meddler: meddle}
 	config := rest.AnonymousClientConfig(shared.config) // The exporter's token is passed on.
 	config.DisableCompression = true
 	transport := expect.Value(rest.TransportFor(config))(t)
@@ -245,26 +272,42 @@ func newProxy(t *testing.T, refuse func(*http.Request) bool) *proxy {
 		ErrorLog: log.New(io.Discard, "", 0), // It would log that watches are cut off in the end.
 	}
 	p.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if p.refuse != nil && p.refuse(r) {
-			p.record(r, http.StatusUnprocessableEntity, http.Header{}, &tee{})
-			refusal := metav1.Status{
-				TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"},
-				Status:   metav1.StatusFailure, Reason: metav1.StatusReasonInvalid, Code: http.StatusUnprocessableEntity,
-			}
-			w.Header().Set("Content-Type", "application/json")
-			w.WriteHeader(http.StatusUnprocessableEntity)
-			_ = json.NewEncoder(w).Encode(refusal)
+		p.mu.Lock()
+		meddle := p.meddler
+		p.mu.Unlock()
+		if meddle == nil {
+			forward.ServeHTTP(w, r)
 			return
 		}
-		forward.ServeHTTP(w, r)
+		passed := false
+		meddle(w, r, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			passed = true
+			forward.ServeHTTP(w, r)
+		}))
+		if !passed {
+			p.record(r, 0, http.Header{}, &tee{})
+		}
 	}))
 	p.EnableHTTP2 = true
+	p.TLS = &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return p.pair, nil
+	}}
 	p.StartTLS()
 	t.Cleanup(func() {
 		p.CloseClientConnections()
 		p.Close()
 	})
 	return p
+}
+
+// meddle changes what is done to requests from now on, and returns what ends it.
+func (p *proxy) meddle(with meddler) (end func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.meddler = with
+	return func() { p.meddle(nil) }
 }
 
 func (p *proxy) record(r *http.Request, status int, answer http.Header, body *tee) {

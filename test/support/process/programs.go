@@ -89,11 +89,11 @@ const clusterTimeout = 3 * time.Minute
 var ready = regexp.MustCompile(`^ready\n`)
 
 // StartCluster starts a control plane (see test/cluster) and returns when it is ready. Its data and the kubeconfig of
-// its administrator are in dir. A dir that was used before continues where it stopped. Env is added to the environment,
-// and flags are those of kube-apiserver.
+// its administrator are in dir. A dir that was used before continues where it stopped. Env is added to the environment.
+// Flags are those of the program, and after "--" those of kube-apiserver.
 func StartCluster(ctx context.Context, dir string, env []string, flags ...string) (*Process, error) {
 	// With --with-parent the control plane ends by itself if this process is killed.
-	cmd := exec.Command(Path("cluster"), append([]string{"--dir", dir, "--with-parent", "--"}, flags...)...)
+	cmd := exec.Command(Path("cluster"), append([]string{"--dir", dir, "--with-parent"}, flags...)...)
 	cmd.Env = append(os.Environ(), env...)
 	Detach(cmd)
 	p, err := Start(cmd)

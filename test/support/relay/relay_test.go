@@ -4,11 +4,12 @@ import (
 	"errors"
 	"io"
 	"net"
-	"os"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/helm-state-metrics/helm-state-metrics/test/support/expect"
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/process"
 	"github.com/helm-state-metrics/helm-state-metrics/test/support/relay"
 )
 
@@ -58,12 +59,41 @@ func TestRelay(t *testing.T) {
 	if r.Sent() != 4 || r.Received() != 10 || r.Connections() != 1 {
 		t.Errorf("it counts %d bytes sent, %d received and %d connections, want 4, 10 and 1", r.Sent(), r.Received(), r.Connections())
 	}
-	r.Stall()
-	if answer, err := exchange(r, short); !errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Errorf("a stalled relay passes on %q, %v", answer, err)
+	held := expect.Value(net.Dial("tcp", r.Address()))(t)
+	defer held.Close()
+	expect.Value(io.WriteString(held, "ping"))(t) // It may or may not reach the server before the stall.
+	expect.NoError(t, r.Stall())
+	if conn, err := net.DialTimeout("tcp", r.Address(), short); err == nil {
+		_ = conn.Close()
+		t.Error("a stalled relay accepts a connection")
 	}
 	r.Resume()
+	if answer := expect.Value(io.ReadAll(held))(t); string(answer) != "the answer" {
+		t.Errorf("after the stall a connection from before gets %q", answer)
+	}
 	if answer, err := exchange(r, long); err != nil || answer != "the answer" {
 		t.Errorf("after the stall the answer is %q, %v", answer, err)
+	}
+	r.Delay(short)
+	began := time.Now()
+	if _, err := exchange(r, long); err != nil || time.Since(began) < 2*short {
+		t.Errorf("a delay of %s each way took %s, %v", short, time.Since(began), err)
+	}
+	r.Delay(0)
+	open := func(n int) {
+		t.Helper()
+		process.Eventually(t, long, func() error { return expect.Same("connections are open", n, r.Open()) })
+	}
+	open(0)
+	broken := expect.Value(net.Dial("tcp", r.Address()))(t)
+	defer broken.Close()
+	open(1)
+	r.Reset()
+	if _, err := broken.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("a connection that was reset says %v", err)
+	}
+	r.To(r.Address() + "0") // There is no such port.
+	if _, err := exchange(r, long); err == nil {
+		t.Error("a relay to nowhere lets a connection through")
 	}
 }
