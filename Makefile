@@ -9,6 +9,7 @@ OPERATIONS ?= 50000
 SEED      ?= 1
 OUTAGES   ?= 5s,20s,60s,180s
 CYCLES    ?= 200
+SOAK      ?= 30m
 IMAGE     ?= helm-state-metrics
 # Recursive variables, because few targets use them. The tag is the one in the manifests.
 ARCH      ?= $(shell $(GO) env GOARCH)
@@ -72,11 +73,11 @@ run: bin/helm-state-metrics ## Run the exporter against the cluster of your kube
 ##### The image and the release
 
 # images returns the files of the images for the architectures $(1).
-images = $(foreach arch,$(1),$(programs:%=bin/image/linux-$(arch)/%))
+images = $(foreach arch,$(1),$(programs:%=bin/image/linux-$(arch)/%) bin/image/linux-$(arch)/LICENSES.txt)
 
 # write_image writes the archive of the image $(2) for the architecture $(1) to stdout.
 write_image = $(GO) run -C image . -arch $(1) -name $(2) -version '$(version:v%=%)' -revision '$(revision)' \
-	$(addprefix -created ,$(date)) $(programs:%=../bin/image/linux-$(1)/%)
+	$(addprefix -created ,$(date)) -licenses ../bin/image/linux-$(1)/LICENSES.txt $(programs:%=../bin/image/linux-$(1)/%)
 
 # With several architectures each image gets its own tag: only a registry can combine them into one.
 .PHONY: image
@@ -85,6 +86,10 @@ image: $(call images,$(ARCH)) ## Build the container image for this machine's ar
 		name=$(IMAGE):$(TAG)$(if $(word 2,$(ARCH)),-$$arch); \
 		$(call write_image,$$arch,$$name) | docker load --quiet >/dev/null; \
 		echo "built $$name"; done
+
+# It fails at a license that is not known. One of them for each image, because what is linked depends on the architecture.
+bin/image/linux-%/LICENSES.txt: go.mod go.sum image/go.mod LICENSE image/licenses/main.go $(sources)
+	@mkdir -p $(@D) && $(GO) run -C image ./licenses -arch $* >$@
 
 # Without the branch, which is not the same in all clones of a commit: even the build ID depends on the flags.
 bin/image/linux-%: go.mod go.sum $(sources) $(stamped)
@@ -97,11 +102,12 @@ committed:
 	@case '$(version)' in *-dirty) echo "a release needs a clean work tree: commit first" >&2; exit 1;; esac
 
 .PHONY: release
-release: committed $(call images,$(release_archs)) bin/cyclonedx-gomod ## Write binaries, images, SBOMs and checksums for linux amd64 and arm64 into bin/release
+release: committed $(call images,$(release_archs)) bin/cyclonedx-gomod ## Write binaries, images, SBOMs, licenses and checksums for linux amd64 and arm64 into bin/release
 	@rm -rf bin/release && mkdir -p bin/release
 	@set -e; for arch in $(release_archs); do \
 		suffix=-$(version:v%=%)-linux-$$arch; \
 		$(call write_image,$$arch,$(IMAGE):$(version:v%=%)) >bin/release/helm-state-metrics$$suffix-image.tar; \
+		install -m 644 bin/image/linux-$$arch/LICENSES.txt bin/release/helm-state-metrics$$suffix-licenses.txt; \
 		for program in $(programs); do \
 			name=bin/release/$$program$$suffix; \
 			install -m 755 bin/image/linux-$$arch/$$program $$name; \
@@ -123,6 +129,7 @@ test: ## Run all tests, including end-to-end tests
 	if [ "$$race" ]; then echo "unit tests, with the race detector"; \
 	else echo "unit tests, without the race detector: it needs a C compiler"; fi; \
 	$(GO) test $$race $$($(GO) list ./... | grep -v /test/e2e)
+	@$(GO) test -C image ./...
 	@echo "tests of the control plane (about half a minute)"
 	@cd test/cluster && CGO_ENABLED=0 $(GO) test -vet=off ./...
 	@echo "end-to-end tests"
@@ -155,12 +162,27 @@ verify: generate ## Check that generated files and go.mod files are up to date
 	@set -e; for mod in $(modules); do echo "go mod tidy in $$mod"; (cd $$mod && $(GO) mod tidy); done
 	git diff --exit-code
 
-fuzz_targets := decode/FuzzDecode decode/FuzzDocument watch/FuzzRecord metrics/FuzzExposition metrics/FuzzQuery web/FuzzPages \
-	chartrepo/FuzzIndex outdated/FuzzParseConfig
+# The database may be a mirror (https://…), or a directory with the files of https://vuln.go.dev/vulndb.zip (file:///…).
+GOVULNDB ?= https://vuln.go.dev
+.PHONY: vuln
+vuln: bin/govulncheck ## Look for known vulnerabilities in what is released (GOVULNDB=https://vuln.go.dev or a mirror)
+	@for what in '. ./cmd/...' 'image ./...'; do code=0; echo "vulnerabilities that $${what#* } in $${what% *} can reach"; \
+		GOOS=linux bin/govulncheck -C $${what% *} -db '$(GOVULNDB)' $${what#* } || code=$$?; \
+		case $$code in 0) ;; 3) echo "vulnerable: update the modules that are named above" >&2; exit 1;; \
+		*) echo "NOT CHECKED for vulnerabilities: see above. If $(GOVULNDB) cannot be reached, set GOVULNDB to a mirror" >&2; exit 1;; esac; done
+
+fuzz_targets = $(shell grep -ro --include=*_test.go '^func Fuzz[A-Za-z]*' internal | sed 's,^internal/\(.*\)/[^/]*:func ,\1/,' | sort)
+# awk prints what go test does, adds a row to the table, and fails if go test did.
 .PHONY: fuzz
-fuzz: ## Fuzz all that reads what others write (FUZZTIME=30s each)
-	@set -e; for target in $(fuzz_targets); do echo $$target; \
-		$(GO) test ./internal/$${target%/*} -run '^$$' -fuzz "^$${target#*/}$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x; done
+fuzz: ## Fuzz all that reads what others write (FUZZTIME=30s each; FUZZ=-parallel=1 adds flags, OUT=docs/fuzzing.md keeps the table)
+	@printf '| target | executions | time | inputs |\n|---|---:|---:|---:|\n' >bin/fuzz.md
+	@for target in $(fuzz_targets); do echo $$target; \
+		$(GO) test ./internal/$${target%/*} -run '^$$' -fuzz "^$${target#*/}$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x $(FUZZ) 2>&1 | \
+		awk -v target=$$target '{ print; fflush() } / execs: / { time = $$3; execs = $$5; inputs = $$NF } /^ok/ { ok = 1 } \
+			END { sub(",", "", time); printf "| `%s` | %d | %s | %d |\n", target, execs, time, inputs >>"bin/fuzz.md"; exit !ok }' || exit 1; done
+	@awk -F '|' '{ sum += $$3 } END { printf "| all | %d | | |\n", sum >>"bin/fuzz.md" }' bin/fuzz.md
+	@[ -z "$(OUT)" ] || { awk 'NR == FNR { table = table $$0 "\n"; next } /^<!-- end/ { old = 0 } !old { print } \
+		/^<!-- begin/ { printf "%s", table; old = 1 }' bin/fuzz.md $(OUT) >bin/fuzz.new && mv bin/fuzz.new $(OUT); }
 
 .PHONY: bench
 bench: ## Run the benchmarks; for benchstat: make -s bench COUNT=6 > new.txt
@@ -175,6 +197,16 @@ scale: ## Measure with many releases (RELEASES=1000 REVISIONS=10; SCALE="-baseli
 tenants: ## Measure shards, authorization, and a tenant who writes 50,000 releases (OUT=docs/tenants)
 	$(call each,bin/helm-state-metrics bin/cluster bin/helm4)
 	$(GO) run ./test/scale tenants -releases 10000 -templates 8 $(if $(OUT),-out $(OUT))
+
+.PHONY: flood
+flood: ## Measure floods of upgrades, deletions, other Secrets and scrapes (OUT=docs/flood)
+	$(call each,bin/helm-state-metrics bin/cluster bin/helm4)
+	$(GO) run ./test/scale flood -releases 10000 -namespaces 1000 -templates 1 $(if $(OUT),-out $(OUT))
+
+.PHONY: soak
+soak: ## Change releases for a long time, and check that nothing grows (SOAK=30m OUT=docs/soak)
+	$(call each,bin/helm-state-metrics bin/cluster bin/helm4)
+	$(GO) run ./test/scale soak -releases 1000 -soak $(SOAK) $(if $(OUT),-out $(OUT))
 
 .PHONY: load
 load: ## Measure scrapes by Prometheus and by many clients at once
@@ -240,6 +272,10 @@ bin/promtool bin/prometheus: test/tools/prometheus/go.mod test/tools/prometheus/
 bin/golangci-lint: test/tools/golangci-lint/go.mod test/tools/golangci-lint/go.sum
 	$(call started,golangci-lint (about 2 minutes when nothing is cached))
 	@cd test/tools/golangci-lint && $(go_build) -ldflags='-s -w' -o ../../../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+bin/govulncheck: test/tools/govulncheck/go.mod test/tools/govulncheck/go.sum
+	$(call started,govulncheck)
+	@cd test/tools/govulncheck && $(go_build) -ldflags='-s -w' -o ../../../$@ golang.org/x/vuln/cmd/govulncheck
 
 bin/demo: $(wildcard test/demo/*.go test/support/process/*.go test/support/charts/*.go) go.mod
 	$(call started,the demo)

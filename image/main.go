@@ -37,6 +37,7 @@ func run() error {
 	arch := flag.String("arch", "", "architecture of the image")
 	version := flag.String("version", "", "version of the programs")
 	revision := flag.String("revision", "", "commit of the programs")
+	licenses := flag.String("licenses", "", "file with the licenses of all that is in the image")
 	var created v1.Time
 	flag.TextVar(&created, "created", v1.Time{Time: time.Unix(0, 0)}, "time of the commit, which is that of all files")
 	flag.Parse()
@@ -46,7 +47,7 @@ func run() error {
 		return fmt.Errorf("-name: %w", err)
 	}
 	created.Time = created.UTC()
-	files, err := layer(flag.Args(), created.Time)
+	files, err := layer(flag.Args(), *licenses, created.Time)
 	if err != nil {
 		return fmt.Errorf("layer: %w", err)
 	}
@@ -77,8 +78,13 @@ func run() error {
 	return tarball.Write(ref, image, os.Stdout)
 }
 
-// layer returns the files of the image: the programs and the authorities that Mozilla trusts, whoever builds it.
-func layer(programs []string, date time.Time) (v1.Layer, error) {
+// layer returns the files of the image: the programs, their licenses, and the authorities that Mozilla trusts, whoever
+// builds it.
+func layer(programs []string, licenses string, date time.Time) (v1.Layer, error) {
+	texts, err := os.ReadFile(licenses)
+	if err != nil {
+		return nil, fmt.Errorf("-licenses: %w", err)
+	}
 	var roots []byte
 	for root := range bundle.Roots() {
 		// A constraint trusts only old certificates, which a PEM file cannot say.
@@ -88,7 +94,9 @@ func layer(programs []string, date time.Time) (v1.Layer, error) {
 	}
 	dir := &fstest.MapFile{Mode: fs.ModeDir | 0o755, ModTime: date}
 	files := fstest.MapFS{
-		"etc": dir, "etc/ssl": dir, "etc/ssl/certs": dir,
+		"etc": dir, "etc/ssl": dir, "etc/ssl/certs": dir, "licenses": dir,
+		// The directory is where scanners of Red Hat and others look.
+		"licenses/LICENSES.txt":             {Data: texts, Mode: 0o644, ModTime: date},
 		"etc/ssl/certs/ca-certificates.crt": {Data: roots, Mode: 0o644, ModTime: date},
 	}
 	for _, program := range programs {

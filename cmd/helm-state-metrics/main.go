@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"os"
 	"runtime/debug"
 	"slices"
@@ -57,6 +58,7 @@ func start(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	followFiles(cluster, logger)
 	watcher, server, err := wire(cfg, cluster, prometheus.NewPedanticRegistry(), logger)
 	if err != nil {
 		return err
@@ -162,5 +164,23 @@ func kubeconfig(path string) (*rest.Config, error) {
 		return nil, fmt.Errorf("kubeconfig: %w", err)
 	}
 	cfg.UserAgent = "helm-state-metrics/" + version.Version
+	cfg.Wrap(func(base http.RoundTripper) http.RoundTripper { return direct{base} })
 	return cfg, nil
 }
+
+// direct fails on redirects, which an API server has no use for. client-go follows them, and sends its token, or the
+// one that it asks about, to any host, over plain HTTP, too.
+type direct struct{ base http.RoundTripper }
+
+// RoundTrip implements http.RoundTripper.
+func (d direct) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := d.base.RoundTrip(req)
+	if err == nil && resp.StatusCode >= 300 && resp.StatusCode < 400 && resp.Header.Get("Location") != "" {
+		_ = resp.Body.Close() // it has nothing of interest
+		return nil, fmt.Errorf("the API server redirects to another address (%d), which is not followed", resp.StatusCode)
+	}
+	return resp, err
+}
+
+// WrappedRoundTripper implements net.RoundTripperWrapper of apimachinery.
+func (d direct) WrappedRoundTripper() http.RoundTripper { return d.base }

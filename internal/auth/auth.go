@@ -190,9 +190,14 @@ func parse(raw string) (url.Values, []string, error) {
 	return query, namespaces, nil
 }
 
-// bearer returns the bearer token of a request, "" if there is none.
+// bearer returns the bearer token of a request, "" if there is none, or more than one header that may have it: a
+// proxy may read another one.
 func bearer(header http.Header) string {
-	scheme, token, _ := strings.Cut(header.Get("Authorization"), " ")
+	all := header.Values("Authorization")
+	if len(all) != 1 {
+		return ""
+	}
+	scheme, token, _ := strings.Cut(all[0], " ")
 	token = strings.TrimSpace(token)
 	if !strings.EqualFold(scheme, "Bearer") || len(token) > maxToken || strings.ContainsAny(token, " \t") {
 		return ""

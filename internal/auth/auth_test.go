@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -27,6 +28,7 @@ import (
 	authorizationclient "k8s.io/client-go/kubernetes/typed/authorization/v1"
 
 	"github.com/helm-state-metrics/helm-state-metrics/internal/auth"
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/expect"
 )
 
 // kubernetes answers reviews. client-go's fake clientset would do so one at a time, under a lock, and without
@@ -425,6 +427,36 @@ func TestABodyAndAnEarlierParserDoNotCount(t *testing.T) {
 	}
 }
 
+// TestOtherHeadersGiveNoRights sends headers that other servers take for a user.
+func TestOtherHeadersGiveNoRights(t *testing.T) {
+	ask := func(header http.Header) int {
+		req := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", nil)
+		req.Header = header
+		w := httptest.NewRecorder()
+		behind(tenants()).ServeHTTP(w, req)
+		return w.Code
+	}
+	const tenant, platform = "Bearer tenant-token", "Bearer platform-token"
+	for _, all := range [][]string{{tenant, platform}, {platform, tenant}, {"Basic cGxhdGZvcm06", platform}, {platform, platform}, {platform, ""}} {
+		if code := ask(http.Header{"Authorization": all}); code != 401 {
+			t.Errorf("%q: got %d", all, code)
+		}
+	}
+	for _, name := range []string{
+		"Impersonate-User", "X-Remote-User", "X-Forwarded-User", "X-Auth-Request-User", "Proxy-Authorization", "X-Authorization", "Cookie", "X-Forwarded-Access-Token",
+		"X-Original-Url", "X-Rewrite-Url", "X-Forwarded-Uri", "X-Http-Method-Override", "Impersonate-Group", "X-Remote-Group",
+	} {
+		for _, value := range []string{"platform", "system:masters", platform, "/livez", ""} {
+			if code := ask(http.Header{"Authorization": {tenant}, name: {value}}); code != 403 {
+				t.Errorf("%s: %s: got %d with the token of a tenant", name, value, code)
+			}
+		}
+		if code := ask(http.Header{name: {platform}}); code != 401 {
+			t.Errorf("%s: got %d without a token", name, code)
+		}
+	}
+}
+
 func TestReviewsCarryTheWholeUser(t *testing.T) {
 	k := tenants()
 	status := user("tenant", "metrics")
@@ -521,4 +553,40 @@ helm_state_metrics_auth_requests_total{result="unavailable"} %d
 	if problems, err := testutil.GatherAndLint(e.registry); err != nil || len(problems) > 0 {
 		t.Errorf("lint: %v %v", problems, err)
 	}
+}
+
+// FuzzFilter checks that no query and no header get a tenant more than the namespaces that are his, however the query is
+// read.
+func FuzzFilter(f *testing.F) {
+	f.Add("namespace=a", "Bearer tenant-token")
+	f.Add("namespace=a&namespace=b&name[]=helm_release_info", "bearer  tenant-token")
+	f.Add("namespace=a;namespace=c&namespace=%62", "Bearer tenant-token,platform-token")
+	f.Add("namespace=a%00&Namespace=c&namespace=", "Basic dGVuYW50OnRva2Vu")
+	f.Add("%6eamespace=a&namespace[]=c", "Bearer tenant-token\r\nAuthorization: Bearer platform-token")
+	f.Add("", "Bearer tenant-token")
+	f.Fuzz(func(t *testing.T, query, authorization string) {
+		if strings.Contains(authorization, "platform-token") {
+			authorization = "Bearer tenant-token"
+		}
+		k := tenants()
+		r := behind(k).scrape(t.Context(), query, authorization)
+		if r.code != http.StatusOK {
+			if !slices.Contains([]int{http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden}, r.code) {
+				t.Fatalf("status %d: %s", r.code, r.body)
+			}
+			return
+		}
+		namespaces := url.Values{}
+		for part := range strings.FieldsFuncSeq(strings.TrimPrefix(r.body, "served "), func(c rune) bool { return c == '&' || c == ';' }) {
+			name, value, _ := strings.Cut(part, "=")
+			name, value = expect.Value(url.QueryUnescape(name))(t), expect.Value(url.QueryUnescape(value))(t)
+			namespaces.Add(name, value)
+		}
+		if got := namespaces["namespace"]; len(got) == 0 || slices.ContainsFunc(got, func(n string) bool { return n != "a" && n != "b" }) {
+			t.Errorf("%q got the namespaces %q", query, got)
+		}
+		if asked := k.reviews(); !slices.Contains(asked, "token tenant-token") {
+			t.Errorf("%q was not reviewed: %q", authorization, asked)
+		}
+	})
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/url"
 	"path"
 	"path/filepath"
@@ -168,6 +169,7 @@ type Repository struct {
 	options Options
 	limits  limits
 	now     func() time.Time
+	dial    func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 // New returns a Repository of a Config that Check accepts. It starts nothing, and holds nothing open between
@@ -179,7 +181,8 @@ func New(c Config, o Options) *Repository {
 	if o.HeaderTimeout == 0 {
 		o.HeaderTimeout = 30 * time.Second
 	}
-	return &Repository{config: c, options: o, now: time.Now, limits: limits{
+	dialer := net.Dialer{Timeout: o.HeaderTimeout}
+	return &Repository{config: c, options: o, now: time.Now, dial: dialer.DialContext, limits: limits{
 		text: 256 << 20, whole: 2 << 20, piece: 1 << 20, versions: 200_000, kept: 64 << 20,
 		page: 4 << 20, tagBytes: 16 << 20, tags: 100_000, pages: 10_000,
 	}}

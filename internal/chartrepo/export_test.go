@@ -3,6 +3,7 @@ package chartrepo
 import (
 	"context"
 	"io"
+	"net"
 	"time"
 
 	"github.com/Masterminds/semver/v3"
@@ -34,6 +35,11 @@ func (r *Repository) SetLimits(change func(*limits)) { change(&r.limits) }
 
 // SetClock sets the time.
 func (r *Repository) SetClock(now func() time.Time) { r.now = now }
+
+// SetDial sets how servers are connected to.
+func (r *Repository) SetDial(dial func(ctx context.Context, network, address string) (net.Conn, error)) {
+	r.dial = dial
+}
 
 // ResultOf returns the result that an error stands for.
 func ResultOf(err error) Result { return (&Repository{}).failed(err).Result }

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -79,7 +78,7 @@ func (r *Repository) client() (*http.Client, error) {
 	}
 	return &http.Client{CheckRedirect: checkRedirect, Transport: &http.Transport{
 		Proxy:                  http.ProxyFromEnvironment,
-		DialContext:            (&net.Dialer{Timeout: r.options.HeaderTimeout}).DialContext,
+		DialContext:            r.dial,
 		TLSClientConfig:        config,
 		TLSHandshakeTimeout:    r.options.HeaderTimeout,
 		ResponseHeaderTimeout:  r.options.HeaderTimeout,

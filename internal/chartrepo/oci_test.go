@@ -23,7 +23,7 @@ import (
 )
 
 // newRegistry returns a registry with tags of helm/a, and of helm alone.
-func newRegistry(t *testing.T, tags ...string) http.Handler {
+func newRegistry(t testing.TB, tags ...string) http.Handler {
 	t.Helper()
 	handler := registry.New(registry.Logger(log.New(io.Discard, "", 0)))
 	for _, tag := range tags {

@@ -12,8 +12,6 @@ import (
 	"testing"
 	"testing/iotest"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/helm-state-metrics/helm-state-metrics/internal/decode"
 	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
 	"github.com/helm-state-metrics/helm-state-metrics/test/support/payload"
@@ -115,34 +113,33 @@ func TestErrorsDoNotQuoteThePayload(t *testing.T) {
 	}
 }
 
+// TestRepeatedFields writes fields twice or in another case. Helm never does, and reads the last of them in any case,
+// so that a reader who takes the first one shows something else than Helm.
 func TestRepeatedFields(t *testing.T) {
 	tests := map[string]struct {
 		document string
-		want     release.Head
+		want     vector
 	}{
-		"of infos the first counts": {
-			`{"info":{"description":"a"},"info":{"description":"b"}}`, release.Head{Description: "a"}},
-		"of charts the first counts, though it is null": {
-			`{"chart":null,"chart":{"metadata":{"name":"b"}}}`, release.Head{}},
-		"of chart metadata the first counts": {
-			`{"chart":{"metadata":{"name":"a"},"metadata":{"name":"b"}}}`, release.Head{Chart: release.Chart{Name: "a"}}},
-		"of descriptions the last counts": {
-			`{"info":{"description":"a","description":"b"}}`, release.Head{Description: "b"}},
-		"null after a value leaves it": {
-			`{"info":{"description":"a","description":null}}`, release.Head{Description: "a"}},
-		"names are matched exactly": {
-			`{"Info":{"description":"a"},"INFO":1}`, release.Head{}},
+		"two infos":                            {`{"info":{"description":"a"},"info":{"description":"b"}}`, vector{Reason: decode.JSON}},
+		"two charts, one of them null":         {`{"chart":null,"chart":{"metadata":{"name":"b"}}}`, vector{Reason: decode.JSON}},
+		"two descriptions":                     {`{"info":{"description":"a","description":"b"}}`, vector{Reason: decode.JSON}},
+		"two chart versions, one of them null": {`{"chart":{"metadata":{"version":"1","version":null}}}`, vector{Reason: decode.JSON}},
+		"an info in upper case":                {`{"INFO":{"description":"a"}}`, vector{Reason: decode.JSON}},
+		"a name in both cases":                 {`{"chart":{"metadata":{"name":"a","Name":"b"}}}`, vector{Reason: decode.JSON}},
+		"letters that fold to others":          {`{"info":{"de\u017fcription":"a"}}`, vector{Reason: decode.JSON}},
+		"what is not read may come twice": {
+			`{"name":1,"Name":2,"chart":{"values":{"name":1,"name":2}},"info":{"notes":"","notes":"","description":"a"}}`,
+			vector{Head: release.Head{Description: "a"}}},
+		"behind the head nothing is read": {
+			`{"info":{"description":"a"},"chart":{"metadata":{"name":"b"},"metadata":{"name":"c"}},"info":{"description":"c"}}`,
+			vector{Head: release.Head{Description: "a", Chart: release.Chart{Name: "b"}}}},
 	}
 	d := &decode.Decoder{}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			got, err := d.Head(bytes.NewReader(payload.Base64([]byte(test.document))))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(test.want, got); diff != "" {
-				t.Errorf("head (-want +got):\n%s", diff)
-			}
+			head, err := d.Head(bytes.NewReader(payload.Base64([]byte(test.document))))
+			check(t, test.want, head, err)
+			agrees(t, []byte(test.document), head, err)
 		})
 	}
 }

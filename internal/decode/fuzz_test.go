@@ -43,9 +43,12 @@ func FuzzDocument(f *testing.F) {
 	}
 	d := &decode.Decoder{}
 	var b bytes.Buffer
-	w := gzip.NewWriter(&b)
+	w, err := gzip.NewWriterLevel(&b, gzip.BestSpeed)
+	if err != nil {
+		f.Fatal(err)
+	}
 	f.Fuzz(func(t *testing.T, document []byte) {
-		if isGzip := len(document) > 3 && string(document[:3]) == "\x1f\x8b\x08"; isGzip || len(document) == 0 {
+		if isGzip := len(document) > 3 && string(document[:3]) == "\x1f\x8b\x08"; isGzip || len(document) == 0 || len(document) > 64<<10 {
 			return
 		}
 		head, err := d.Head(bytes.NewReader(payload.Base64(document)))
@@ -87,17 +90,24 @@ func wellFormed(t *testing.T, head release.Head, err error) {
 	}
 }
 
-// agrees checks a head against a whole unmarshal of its document.
+// agrees checks a head against a whole unmarshal of its document, up to where the head ends.
 func agrees(t *testing.T, document []byte, head release.Head, err error) {
 	t.Helper()
 	object := bytes.HasPrefix(bytes.TrimLeft(document, " \t\r\n"), []byte("{"))
 	if !object && err == nil {
 		t.Error("accepted what is no object")
 	}
-	if !object || !json.Valid(document) || ambiguous(document) {
+	if !object || !json.Valid(document) {
 		return
 	}
-	want, long, wantErr := oracle(document)
+	beginning, ambiguous := untilHead(document)
+	if ambiguous {
+		if err == nil {
+			t.Errorf("accepted a field that comes twice or in another case: %+v", head)
+		}
+		return
+	}
+	want, long, wantErr := oracle(beginning)
 	switch {
 	case wantErr != nil && err == nil:
 		t.Errorf("accepted what a whole unmarshal refuses: %v", wantErr)
@@ -123,8 +133,8 @@ func opened(text []byte) ([]byte, bool) {
 		if err != nil {
 			return nil, false
 		}
-		const most = 8 << 20
-		b, err = io.ReadAll(io.LimitReader(z, most))
+		most := min(64<<10+16*len(text), 8<<20) // beyond, the decoder stops
+		b, err = io.ReadAll(io.LimitReader(z, int64(most)))
 		if err != nil || len(b) == most {
 			return nil, false
 		}

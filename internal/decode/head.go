@@ -2,6 +2,7 @@ package decode
 
 import (
 	"errors"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -42,22 +43,22 @@ func readHead(d *jsontext.Decoder) (release.Head, error) {
 	err := expect(d, '{')
 	if err == nil {
 		err = fields{
-			"info": once(func(d *jsontext.Decoder) error {
+			{"info", func(d *jsontext.Decoder) error {
 				info = true
 				return complete(fields{
-					"first_deployed": stringInto(&h.FirstDeployed, parseTime),
-					"last_deployed":  stringInto(&h.LastDeployed, parseTime),
-					"description":    stringInto(&h.Description, shorten),
+					{"first_deployed", stringInto(&h.FirstDeployed, parseTime)},
+					{"last_deployed", stringInto(&h.LastDeployed, parseTime)},
+					{"description", stringInto(&h.Description, shorten)},
 				}.read(d))
-			}),
-			"chart": once(func(d *jsontext.Decoder) error {
-				err := fields{"metadata": once(func(d *jsontext.Decoder) error {
+			}},
+			{"chart", func(d *jsontext.Decoder) error {
+				err := fields{{"metadata", func(d *jsontext.Decoder) error {
 					chart = true
 					return complete(readMetadata(d, &h.Chart))
-				})}.read(d)
+				}}}.read(d)
 				chart = true
 				return complete(err)
-			}),
+			}},
 		}.read(d)
 	}
 	switch {
@@ -71,15 +72,21 @@ func readHead(d *jsontext.Decoder) (release.Head, error) {
 
 func readMetadata(d *jsontext.Decoder, c *release.Chart) error {
 	return fields{
-		"name":       stringInto(&c.Name, refuseLong),
-		"version":    stringInto(&c.Version, refuseLong),
-		"appVersion": stringInto(&c.AppVersion, refuseLong),
-		"deprecated": func(d *jsontext.Decoder) error { return readBool(d, &c.Deprecated) },
+		{"name", stringInto(&c.Name, refuseLong)},
+		{"version", stringInto(&c.Version, refuseLong)},
+		{"appVersion", stringInto(&c.AppVersion, refuseLong)},
+		{"deprecated", func(d *jsontext.Decoder) error { return readBool(d, &c.Deprecated) }},
 	}.read(d)
 }
 
-// fields are the members of an object to read, by name.
-type fields map[string]func(*jsontext.Decoder) error
+// field is a member of an object to read.
+type field struct {
+	name string
+	read func(*jsontext.Decoder) error // nil once it has been read
+}
+
+// fields are the members of an object to read. There are few of them, so they are searched.
+type fields []field
 
 // read reads an object, or null, which has no members.
 func (f fields) read(d *jsontext.Decoder) error {
@@ -97,10 +104,9 @@ func (f fields) read(d *jsontext.Decoder) error {
 		if err != nil {
 			return err
 		}
-		if read := f[name.String()]; read != nil {
+		read, err := f.reader(name.String())
+		if err == nil {
 			err = read(d)
-		} else {
-			err = d.SkipValue()
 		}
 		if err != nil {
 			return err
@@ -110,16 +116,22 @@ func (f fields) read(d *jsontext.Decoder) error {
 	return err
 }
 
-// once skips all but the first value.
-func once(read func(*jsontext.Decoder) error) func(*jsontext.Decoder) error {
-	done := false
-	return func(d *jsontext.Decoder) error {
-		if done {
-			return d.SkipValue()
+// reader returns what reads the value of a member. It refuses a field that comes twice, or in another case, which
+// Helm never writes: Go's encoding/json would take either for the field, and Helm 3 and Helm 4 do not agree on
+// what comes of two.
+func (f fields) reader(name string) (func(*jsontext.Decoder) error, error) {
+	for i := range f {
+		if !strings.EqualFold(f[i].name, name) {
+			continue
 		}
-		done = true
-		return read(d)
+		read := f[i].read
+		if read == nil || f[i].name != name {
+			return nil, JSON
+		}
+		f[i].read = nil
+		return read, nil
 	}
+	return (*jsontext.Decoder).SkipValue, nil
 }
 
 // expect returns an error unless the next value is of a kind.

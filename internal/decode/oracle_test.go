@@ -74,52 +74,67 @@ func shortened(s string) string {
 	return cut + "…"
 }
 
-// ambiguous reports whether a document repeats a name within an object, or has one that encoding/json takes for
-// a field of the head though it is spelled otherwise.
-func ambiguous(document []byte) bool {
-	fields := []string{
-		"info", "chart", "metadata", "first_deployed", "last_deployed", "description",
-		"name", "version", "appVersion", "deprecated",
+// untilHead returns the shortest beginning of a document that has its head, as a document of its own. ambiguous says
+// that a field of the head comes twice in it, or is spelled as encoding/json takes for the field, but Helm never
+// writes. The document is valid.
+func untilHead(document []byte) (beginning []byte, ambiguous bool) {
+	r := reading{d: json.NewDecoder(bytes.NewReader(document)), seen: map[string]bool{}}
+	r.d.UseNumber()
+	if r.value("") {
+		return document, r.ambiguous
 	}
-	d := json.NewDecoder(bytes.NewReader(document))
-	var open []map[string]bool // nil for an array
-	name := false              // the next token of an object is a name
-	for {
-		token, err := d.Token()
-		if err != nil {
-			return false
-		}
-		top := map[string]bool(nil)
-		if len(open) > 0 {
-			top = open[len(open)-1]
-		}
-		switch v := token.(type) {
-		case json.Delim:
-			switch v {
-			case '{':
-				open = append(open, map[string]bool{})
-			case '[':
-				open = append(open, nil)
-			default:
-				open = open[:len(open)-1]
+	return append(bytes.Clone(document[:r.d.InputOffset()]), strings.Repeat("}", r.open)...), r.ambiguous
+}
+
+// headFields are the fields that are read, by the path of their object.
+var headFields = map[string][]string{
+	"":                {"info", "chart"},
+	"/info":           {"first_deployed", "last_deployed", "description"},
+	"/chart":          {"metadata"},
+	"/chart/metadata": {"name", "version", "appVersion", "deprecated"},
+}
+
+// reading is how far a document has been read.
+type reading struct {
+	d           *json.Decoder
+	open        int             // objects and arrays
+	seen        map[string]bool // paths of fields
+	info, chart bool            // have been read
+	ambiguous   bool
+}
+
+// value reads a value, and reports whether the head does not end with it or within it.
+func (r *reading) value(path string) bool {
+	token, _ := r.d.Token()
+	if start, ok := token.(json.Delim); ok {
+		r.open++
+		for r.d.More() {
+			inner := path + "/-"
+			if start == '{' {
+				name, _ := r.d.Token()
+				inner = path + "/" + r.field(path, name)
 			}
-			name = len(open) > 0 && open[len(open)-1] != nil
-			continue
-		case string:
-			if name && top != nil {
-				if top[v] {
-					return true
-				}
-				top[v] = true
-				for _, field := range fields {
-					if v != field && strings.EqualFold(v, field) {
-						return true
-					}
-				}
-				name = false
-				continue
+			if !r.value(inner) {
+				return false
 			}
 		}
-		name = top != nil
+		_, _ = r.d.Token()
+		r.open--
 	}
+	r.info = r.info || path == "/info"
+	r.chart = r.chart || path == "/chart" || path == "/chart/metadata"
+	return !r.info || !r.chart
+}
+
+// field returns the field that a name in an object stands for, "-" if none.
+func (r *reading) field(object string, name json.Token) string {
+	for _, field := range headFields[object] {
+		if strings.EqualFold(name.(string), field) {
+			path := object + "/" + field
+			r.ambiguous = r.ambiguous || name != field || r.seen[path]
+			r.seen[path] = true
+			return field
+		}
+	}
+	return "-"
 }

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/url"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -148,5 +149,31 @@ func BenchmarkNamespaces(b *testing.B) {
 				b.ReportMetric(float64(size), "bytes/scrape")
 			})
 		}
+	}
+}
+
+// BenchmarkLargeRequests measures the largest requests that are accepted: with a header of 32 KiB.
+func BenchmarkLargeRequests(b *testing.B) {
+	store, _ := filled(fleet.Of(many))
+	h := metrics.NewHandler(store, telemetry(store))
+	for _, bc := range []struct{ name, query, encoding, accept string }{
+		{"ordinary", "", "gzip", ""},
+		{"not compressed", "", "", ""},
+		{"families", strings.Repeat("name[]=x&", 3600), "", ""},
+		{"namespaces", strings.Repeat("namespace=x&", 2700), "", ""},
+		{"all namespaces", "namespace=" + fleet.Member(0, 1).Namespace + strings.Repeat("&a", 9_990), "gzip", ""},
+		{"formats", "name[]=x", "", strings.Repeat("a/b;q=0.1;x=y,", 2300)},
+		{"encodings", "name[]=x", strings.Repeat("br;q=0.1,", 3600), ""},
+	} {
+		b.Run(bc.name, func(b *testing.B) {
+			asker := newAsker(bc.encoding)
+			asker.req.URL.RawQuery = bc.query
+			if bc.accept != "" {
+				asker.req.Header.Set("Accept", bc.accept)
+			}
+			size := asker.ask(h)
+			measure(b, func() { asker.ask(h) })
+			b.ReportMetric(float64(size), "bytes/scrape")
+		})
 	}
 }

@@ -1,7 +1,11 @@
 package metrics_test
 
 import (
+	"compress/gzip"
+	"io"
+	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -12,6 +16,7 @@ import (
 
 	"github.com/helm-state-metrics/helm-state-metrics/internal/metrics"
 	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/hostile"
 )
 
 // FuzzExposition checks that what anybody writes into a record is one series of each family, with these very labels, in
@@ -19,20 +24,25 @@ import (
 func FuzzExposition(f *testing.F) {
 	f.Add("team", "my.app", "web", "1.2.3", "4.5", "core", 1)
 	f.Add("a\"b", "c\\d", "e\nf", "\xff\xfe", "\x00\r", "\u202e{}", 2147483647)
+	for _, text := range hostile.Texts() {
+		f.Add("team", "my.app", text, text, text, text, 1)
+	}
 	f.Add("", "", "} 1\nhelm_release_info{", "# TYPE x gauge", "\\", "\"", 0)
 	families, err := metrics.Families(metrics.Options{ReleaseLabels: []string{"team"}})
 	if err != nil {
 		f.Fatal(err)
 	}
+	store := metrics.NewStore(families, true)
+	store.Synced()
+	h := metrics.NewHandler(store, prometheus.NewRegistry())
 	f.Fuzz(func(t *testing.T, namespace, name, chart, version, app, team string, number int) {
-		store := metrics.NewStore(families, true)
+		key := release.Key{Namespace: namespace, Name: name}
+		defer store.Remove(key)
 		store.Set(&release.Release{
-			Key: release.Key{Namespace: namespace, Name: name}, Stored: 1,
+			Key: key, Stored: 1,
 			Newest:  &release.Revision{Number: number, Status: release.Deployed, Labels: map[string]string{"team": team}},
 			Payload: &release.Payload{Bytes: 1, Head: release.Head{Chart: release.Chart{Name: chart, Version: version, AppVersion: app}}},
 		})
-		store.Synced()
-		h := metrics.NewHandler(store, prometheus.NewRegistry())
 		text := unzip(t, h, "", "", "")
 		if zipped := unzip(t, h, "gzip", "", ""); zipped != text {
 			t.Fatal("gzip says something else")
@@ -63,20 +73,35 @@ func FuzzExposition(f *testing.F) {
 // valid replaces each byte that is no UTF-8, as the exposition does.
 func valid(s string) string { return string([]rune(s)) }
 
-// FuzzQuery checks that no query makes a scrape fail, or show the releases of a namespace that it does not name.
+// FuzzQuery checks that a scrape fails only if its query is invalid, whatever its headers, and shows no releases of a
+// namespace that it does not name.
 func FuzzQuery(f *testing.F) {
-	f.Add("namespace=default")
-	f.Add("namespace=a&namespace=%64efault&name[]=helm_release_info")
-	f.Add("name[]=;&namespace=%zz&&=")
+	f.Add("namespace=default", "text/plain;version=0.0.4;q=0.5,*/*;q=0.1", "gzip")
+	f.Add("namespace=a&namespace=%64efault&name[]=helm_release_info", "application/openmetrics-text;version=1.0.0,text/plain", "identity, *;q=0")
+	f.Add("name[]=;&namespace=%zz&&=", "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily", "x-gzip;q=NaN,GZIP")
 	store, _ := filled(releases())
 	h := metrics.NewHandler(store, prometheus.NewRegistry())
-	f.Fuzz(func(t *testing.T, query string) {
+	f.Fuzz(func(t *testing.T, query, accept, encoding string) {
 		req := httptest.NewRequest("GET", "/metrics", nil)
 		req.URL.RawQuery = query
+		req.Header = http.Header{"Accept": {accept}, "Accept-Encoding": {encoding}}
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, req)
+		if _, err := url.ParseQuery(query); (err != nil) != (w.Code == 400) {
+			t.Fatalf("%d, although: %v", w.Code, err)
+		}
+		if w.Code == 400 {
+			return
+		}
+		var text io.Reader = w.Body
+		if w.Header().Get("Content-Encoding") == "gzip" {
+			var err error
+			if text, err = gzip.NewReader(text); err != nil || !strings.ContainsAny(encoding, "gG*") {
+				t.Fatalf("gzip for %q, %v", encoding, err)
+			}
+		}
 		parser := expfmt.NewTextParser(model.UTF8Validation)
-		parsed, err := parser.TextToMetricFamilies(w.Body)
+		parsed, err := parser.TextToMetricFamilies(text)
 		if w.Code != 200 || err != nil {
 			t.Fatalf("%d, %v", w.Code, err)
 		}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,15 +28,15 @@ type Handler struct {
 	store     *Store
 	renderer  *renderer
 	telemetry prometheus.Gatherer
-	scrapes   places
-	partial   places    // for scrapes of single namespaces: tenants must not keep the platform out
+	scrapes   *places
+	partial   *places   // for scrapes of single namespaces: tenants must not keep the platform out
 	writers   sync.Pool // of *bufio.Writer
 }
 
 // NewHandler returns a handler for both.
 func NewHandler(store *Store, telemetry prometheus.Gatherer) *Handler {
 	return &Handler{
-		store: store, renderer: newRenderer(store), telemetry: telemetry,
+		store: store, renderer: newRenderer(store), telemetry: telemetry, scrapes: newPlaces(), partial: newPlaces(),
 		writers: sync.Pool{New: func() any { return bufio.NewWriterSize(nil, writeSize) }},
 	}
 }
@@ -43,10 +44,14 @@ func NewHandler(store *Store, telemetry prometheus.Gatherer) *Handler {
 // ServeHTTP answers with 503 until the initial lists have been delivered: an empty response would read as the
 // end of all releases, and fire or resolve alerts.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, req *http.Request) {
-	query := req.URL.Query()
-	scrapes := &h.scrapes
+	query, err := url.ParseQuery(req.URL.RawQuery)
+	if err != nil { // without what is invalid, it may ask for everything
+		http.Error(w, fmt.Sprintf("invalid query: %v", err), http.StatusBadRequest)
+		return
+	}
+	scrapes := h.scrapes
 	if len(query["namespace"]) > 0 {
-		scrapes = &h.partial
+		scrapes = h.partial
 	}
 	mine := scrapes.take(req.Context(), w)
 	if mine == nil {
@@ -54,6 +59,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	defer scrapes.leave(mine)
+	if req.Context().Err() != nil { // the client has taken the request back, as floods over HTTP/2 do
+		return
+	}
 	format := expfmt.NegotiateAccept(req.Header, expfmt.FmtText, expfmt.FmtOpenMetrics_1_0_0, expfmt.FmtOpenMetrics_0_0_1)
 	namespaces, names := query["namespace"], query["name[]"]
 	zipped := acceptsGzip(req.Header)

@@ -365,6 +365,18 @@ func TestAScrapeCanBeLimited(t *testing.T) {
 	}
 }
 
+func TestARequestThatIsTakenBackIsNotAnswered(t *testing.T) {
+	h, store := handler(t, metrics.Options{}, releases())
+	store.Synced()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequestWithContext(ctx, http.MethodGet, "/metrics", nil))
+	if w.Body.Len() > 0 {
+		t.Errorf("got %d bytes", w.Body.Len())
+	}
+}
+
 // stalled is a client that takes nothing until it is let go.
 type stalled struct {
 	*httptest.ResponseRecorder
@@ -415,6 +427,64 @@ func TestStalledClientsHoldNothingButTheirTurn(t *testing.T) {
 			t.Errorf("got %d once the others are done", w.Code)
 		}
 	})
+}
+
+// reader is a client that takes so many bytes per second, 0 for none, until its deadline.
+type reader struct {
+	*httptest.ResponseRecorder
+	rate     int
+	deadline *time.Timer
+}
+
+func (r reader) Write(p []byte) (int, error) {
+	var taken <-chan time.Time
+	if r.rate > 0 {
+		taken = time.After(time.Duration(len(p)) * time.Second / time.Duration(r.rate))
+	}
+	select {
+	case <-taken:
+		return r.ResponseRecorder.Write(p)
+	case <-r.deadline.C:
+		return 0, os.ErrDeadlineExceeded
+	}
+}
+
+// SetWriteDeadline is for http.ResponseController.
+func (r reader) SetWriteDeadline(at time.Time) error {
+	r.deadline.Reset(time.Until(at))
+	return nil
+}
+
+// TestWhoWaitsGetsAPlaceInTime lets as many clients scrape as may wait, all the time, so that one that reads at once
+// always is the last of a full queue.
+func TestWhoWaitsGetsAPlaceInTime(t *testing.T) {
+	for name, rate := range map[string]int{"behind clients that read nothing": 0, "behind clients that read 32 kB a second": 32_000} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h, store := handler(t, metrics.Options{}, fleet.Of(1000))
+				store.Synced()
+				ctx, stop := context.WithCancel(t.Context())
+				var slow sync.WaitGroup
+				defer slow.Wait()
+				defer stop()
+				for range 16 + 63 {
+					slow.Go(func() {
+						for ctx.Err() == nil {
+							deadline := time.NewTimer(time.Minute)
+							h.ServeHTTP(reader{httptest.NewRecorder(), rate, deadline}, httptest.NewRequestWithContext(ctx, http.MethodGet, "/metrics", nil))
+						}
+					})
+				}
+				for range 20 {
+					synctest.Wait()
+					began := time.Now()
+					if w := scrape(h, nil); w.Code != http.StatusOK || time.Since(began) > 4*time.Second {
+						t.Fatalf("got %d after %s", w.Code, time.Since(began))
+					}
+				}
+			})
+		})
+	}
 }
 
 // TestWhoReadsSlowlyLoses lets clients ask for everything and read nothing, again and again, over real connections: what

@@ -3,134 +3,116 @@ package metrics
 import (
 	"context"
 	"net/http"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/semaphore"
 )
 
 const (
 	// maxScrapes is how many scrapes are written at once, of everything and as many of single namespaces. Each may
 	// hold its own snapshot for as long as its client takes to read it.
 	maxScrapes = 16
-	// maxWaiting is how many scrapes wait for a place.
+	// maxWaiting is how many scrapes wait for a place, and mayWait how long. Prometheus gives up after ten seconds by
+	// default.
 	maxWaiting = 64
-	// mayStall is how long a client may take for one write, and mayRead for all, while others wait for its place. After
-	// that it is cut off: whoever reads slowly loses, not who reads fast.
-	mayStall = 2 * time.Second
-	mayRead  = 10 * time.Second
-	// mayWait is how long a scrape waits for a place. Prometheus gives up after ten seconds by default.
-	mayWait = 5 * time.Second
+	mayWait    = 5 * time.Second
+	// mayRead is how long a client may take to read its response while nobody waits for its place.
+	mayRead = time.Minute
+	// While others wait, it may be mayLag behind one that reads minRate bytes per second, and less if more than
+	// maxScrapes wait: so the last of maxWaiting gets a place in time, even if all before it read nothing.
+	mayLag  = 2 * time.Second
+	minRate = 10 << 20
 )
 
-// places are what scrapes need to be written. The zero value is ready for use.
+// places are what scrapes need to be written. Whoever waits gets one in the order of arrival. Whoever reads slowly loses
+// its place to those who wait.
 type places struct {
-	mu      sync.Mutex
-	taken   []*place      // guarded by mu
-	waiting int           // guarded by mu
-	changed chan struct{} // guarded by mu; closed when a place is free
+	free    *semaphore.Weighted // it is first in, first out
+	waiting atomic.Int64
+
+	mu    sync.Mutex
+	taken map[*place]struct{} // guarded by mu
 }
 
-// place is one that is taken. It is what the response is written to.
-type place struct {
-	http.ResponseWriter
-	since time.Time
-	wrote atomic.Int64 // when the last write began or was done, in nanoseconds; 0 before the first
-	ended bool         // cut off
-}
-
-// Write implements io.Writer.
-func (p *place) Write(b []byte) (int, error) {
-	p.wrote.Store(time.Now().UnixNano())
-	n, err := p.ResponseWriter.Write(b)
-	p.wrote.Store(time.Now().UnixNano())
-	return n, err
-}
-
-// until returns when the response may be cut off. Before the first write it is being rendered.
-func (p *place) until() time.Time {
-	until := p.since.Add(mayRead)
-	if wrote := p.wrote.Load(); wrote != 0 {
-		if stalled := time.Unix(0, wrote).Add(mayStall); stalled.Before(until) {
-			return stalled
-		}
-	}
-	return until
+func newPlaces() *places {
+	return &places{free: semaphore.NewWeighted(maxScrapes), taken: make(map[*place]struct{})}
 }
 
 // take waits for a place for a response. It returns nil if there is none in time, or too many wait.
 func (p *places) take(ctx context.Context, w http.ResponseWriter) *place {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if len(p.taken) == maxScrapes && !p.await(ctx) {
+	if !p.free.TryAcquire(1) && !p.await(ctx) {
 		return nil
 	}
-	mine := &place{ResponseWriter: w, since: time.Now()}
-	p.taken = append(p.taken, mine)
+	mine := &place{ResponseWriter: w, waiting: &p.waiting}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.taken[mine] = struct{}{}
 	return mine
 }
 
-// await waits until a place is free. It reports false if none is in time, or too many wait. It requires mu, which it
-// gives back meanwhile.
+// await waits for a place, and limits the time of those who have one. It reports false if none is free in time, or too
+// many wait.
 func (p *places) await(ctx context.Context) bool {
-	if p.waiting == maxWaiting {
+	defer p.waiting.Add(-1)
+	if p.waiting.Add(1) > maxWaiting {
 		return false
 	}
-	ctx, cancel := context.WithTimeout(ctx, mayWait)
-	defer cancel()
-	p.waiting++
-	defer func() { p.waiting-- }()
-	for len(p.taken) == maxScrapes {
-		if !p.wait(ctx) {
-			return false
-		}
-	}
-	return true
-}
-
-// wait waits until a place may be free, and cuts off a response whose time is over. It reports false if the context
-// ended. It requires mu, which it gives back meanwhile.
-func (p *places) wait(ctx context.Context) bool {
-	if p.changed == nil {
-		p.changed = make(chan struct{})
-	}
-	changed := p.changed
-	var slowest *place
-	for _, t := range p.taken {
-		if !t.ended && (slowest == nil || t.until().Before(slowest.until())) {
-			slowest = t
-		}
-	}
-	var over <-chan time.Time
-	if slowest != nil {
-		left := time.Until(slowest.until())
-		if left <= 0 {
-			slowest.ended = true
-			// The client sees a broken response. An error means that it cannot be ended before its timeout.
-			_ = http.NewResponseController(slowest.ResponseWriter).SetWriteDeadline(time.Now())
-		}
-		timer := time.NewTimer(max(left, mayStall/10))
-		defer timer.Stop()
-		over = timer.C
+	p.mu.Lock()
+	for one := range p.taken {
+		one.limit()
 	}
 	p.mu.Unlock()
-	defer p.mu.Lock()
-	select {
-	case <-changed:
-	case <-over:
-	case <-ctx.Done():
-		return false
-	}
-	return true
+	ctx, cancel := context.WithTimeout(ctx, mayWait)
+	defer cancel()
+	return p.free.Acquire(ctx, 1) == nil
 }
 
 // leave gives a place back.
 func (p *places) leave(mine *place) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.taken = slices.DeleteFunc(p.taken, func(t *place) bool { return t == mine })
-	if p.changed != nil {
-		close(p.changed)
-		p.changed = nil
+	delete(p.taken, mine)
+	p.mu.Unlock()
+	p.free.Release(1)
+}
+
+// place is one that is taken. It is what the response is written to.
+type place struct {
+	http.ResponseWriter
+	waiting *atomic.Int64 // how many wait for a place
+
+	mu    sync.Mutex
+	begun time.Time // guarded by mu; the first write, zero while the response is rendered
+	taken int       // guarded by mu; bytes that the client has taken
+}
+
+// Write implements io.Writer.
+func (p *place) Write(b []byte) (int, error) {
+	p.mu.Lock()
+	if p.begun.IsZero() {
+		p.begun = time.Now()
 	}
+	p.mu.Unlock()
+	p.limit()
+	n, err := p.ResponseWriter.Write(b)
+	p.mu.Lock()
+	p.taken += n
+	p.mu.Unlock()
+	return n, err
+}
+
+// limit sets until when the client may take what is being written. Then the response breaks off, which the client sees.
+func (p *place) limit() {
+	p.mu.Lock() // until the end: the last one to know how many wait sets the limit
+	defer p.mu.Unlock()
+	if p.begun.IsZero() {
+		return
+	}
+	may := mayRead
+	if waiting := p.waiting.Load(); waiting > 0 {
+		may = mayLag*maxScrapes/time.Duration(max(waiting, maxScrapes)) + time.Duration(p.taken)*time.Second/minRate
+	}
+	// An error means that the timeout of the server has to do.
+	_ = http.NewResponseController(p.ResponseWriter).SetWriteDeadline(p.begun.Add(may))
 }

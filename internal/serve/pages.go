@@ -10,7 +10,9 @@ import (
 	"io/fs"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/klauspost/compress/gzhttp"
 )
@@ -37,7 +39,7 @@ type Pages struct{ html *template.Template }
 
 // NewPages reads templates/*.html of a file system.
 func NewPages(own fs.FS, funcs template.FuncMap) (*Pages, error) {
-	html := template.New("").Funcs(template.FuncMap{"exact": Exact, "ago": Ago}).Funcs(funcs)
+	html := template.New("").Funcs(template.FuncMap{"exact": Exact, "ago": Ago, "visible": Visible}).Funcs(funcs)
 	for _, from := range []fs.FS{files, own} {
 		if _, err := html.ParseFS(from, "templates/*.html"); err != nil {
 			return nil, fmt.Errorf("templates: %w", err)
@@ -141,9 +143,31 @@ func withSecurityHeaders(next http.Handler) http.Handler {
 		h.Set("Content-Security-Policy", contentSecurityPolicy)
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("Cross-Origin-Resource-Policy", "same-origin")
 		h.Set("Cache-Control", "no-store")
 		next.ServeHTTP(w, req)
 	})
+}
+
+// Visible writes characters that cannot be seen as \u202e: control characters, zero-width ones, and those that change
+// the direction of what follows. What is in a record could otherwise look like something else, or turn around what
+// stands next to it.
+func Visible(s string) string {
+	hidden := func(r rune) bool {
+		return r != '\n' && r != '\t' && unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp)
+	}
+	if !strings.ContainsFunc(s, hidden) {
+		return s
+	}
+	var b strings.Builder
+	for _, r := range s {
+		if hidden(r) {
+			_, _ = fmt.Fprintf(&b, `\u%04x`, r)
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
 }
 
 // Exact writes a time for people who compare it with a log.

@@ -2,9 +2,11 @@
 package serve
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -56,13 +58,13 @@ type Plain struct {
 
 // Listen opens addresses, so that a busy port is an error before anything starts: those of the flags for the handler,
 // then the plain ones. It fails if the web config file is invalid, too.
-func Listen(flags *toolkit.FlagConfig, handler http.Handler, log *slog.Logger, plain ...Plain) (_ *Server, err error) {
+func Listen(flags *toolkit.FlagConfig, handler http.Handler, logger *slog.Logger, plain ...Plain) (_ *Server, err error) {
 	if file := *flags.WebConfigFile; file != "" {
 		if err := toolkit.Validate(file); err != nil {
 			return nil, fmt.Errorf("--web.config.file=%s: %w", file, err)
 		}
 	}
-	s := &Server{log: log}
+	s := &Server{log: logger}
 	defer func() {
 		if err != nil {
 			for _, l := range s.listeners {
@@ -165,12 +167,16 @@ func (s *Server) Run(ctx context.Context) error {
 // each address needs its own.
 func (s *Server) serve(ctx context.Context, l listener) error {
 	server := &http.Server{
-		Handler:        l.handler,
-		ReadTimeout:    readTimeout,
-		WriteTimeout:   writeTimeout,
-		IdleTimeout:    idleTimeout,
-		MaxHeaderBytes: maxHeader,
-		ErrorLog:       slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+		Handler: withoutBody(l.handler),
+		// Its own handler of OPTIONS * reads bodies.
+		DisableGeneralOptionsHandler: true,
+		ConnState:                    newConnections(s.log).track,
+		HTTP2:                        &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
+		ReadTimeout:                  readTimeout,
+		WriteTimeout:                 writeTimeout,
+		IdleTimeout:                  idleTimeout,
+		MaxHeaderBytes:               maxHeader,
+		ErrorLog:                     log.New(errorLog{s.log}, "", 0),
 	}
 	drained := make(chan error, 1)
 	stop := context.AfterFunc(ctx, func() {
@@ -180,6 +186,14 @@ func (s *Server) serve(ctx context.Context, l listener) error {
 	})
 	var err error
 	if l.flags != nil {
+		guesses := newPasswords()
+		server.Handler = guesses.behind(l.handler)
+		// The toolkit puts its handler before ours when it begins to serve. This is called after that, and before the
+		// first request.
+		server.BaseContext = func(net.Listener) context.Context {
+			server.Handler = withoutBody(guesses.before(server.Handler))
+			return context.Background()
+		}
 		err = toolkit.Serve(l, server, l.flags, s.log)
 	} else {
 		s.log.Info("Serving", "what", l.serves, "address", l.Addr())
@@ -192,4 +206,30 @@ func (s *Server) serve(ctx context.Context, l listener) error {
 		return err
 	}
 	return nil
+}
+
+// errorLog writes what http.Server logs: failures of clients at debug level, others as errors.
+type errorLog struct{ log *slog.Logger }
+
+// Write implements io.Writer.
+func (e errorLog) Write(line []byte) (int, error) {
+	level := slog.LevelDebug
+	// While file descriptors are exhausted, the server tries to accept once a second.
+	if bytes.HasPrefix(line, []byte("http: Accept error")) || bytes.HasPrefix(line, []byte("http: panic serving")) {
+		level = slog.LevelError
+	}
+	e.log.Log(context.Background(), level, "HTTP server", "err", string(bytes.TrimSpace(line)))
+	return len(line), nil
+}
+
+// withoutBody closes the connection after a request with a body, which no handler reads. Otherwise net/http reads it
+// before and after it writes a response, for as long as readTimeout, and a scrape holds its place meanwhile.
+func withoutBody(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if req.ContentLength != 0 {
+			w.Header().Set("Connection", "close")
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now()) // if it fails, readTimeout does it
+		}
+		next.ServeHTTP(w, req)
+	})
 }

@@ -22,9 +22,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
 
 	"github.com/helm-state-metrics/helm-state-metrics/internal/chartrepo"
 	"github.com/helm-state-metrics/helm-state-metrics/internal/versions"
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/hostile"
 )
 
 // world is what a tracker sees: exporters and repositories, whose answers a test sets.
@@ -87,6 +89,10 @@ func (w *world) RoundTrip(req *http.Request) (*http.Response, error) {
 	var b strings.Builder
 	b.WriteString("# TYPE helm_release_info gauge\n")
 	for _, r := range releases {
+		if strings.HasPrefix(r, "helm_release_info{") { // as it is
+			b.WriteString(r)
+			continue
+		}
 		var namespace, name, chart, version string
 		if _, err := fmt.Sscanf(strings.ReplaceAll(r, "/", " "), "%s %s %s %s", &namespace, &name, &chart, &version); err != nil {
 			return nil, err
@@ -680,4 +686,58 @@ func TestThePageFiltersAndComesInPieces(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestHostileTexts puts hostile texts into what releases say of their charts, and what repositories have.
+func TestHostileTexts(t *testing.T) {
+	page := func(text func(string) string) (html string, charts map[string]bool) {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, oneIndex)
+			known := map[string][]string{}
+			quote := strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`)
+			for name := range hostile.Texts() {
+				chart := hostile.Plain(text(name))
+				known[chart] = []string{"2.0.0", chart}
+				for _, version := range []string{"1.0.0", chart} {
+					w.releases["one"] = append(w.releases["one"], fmt.Sprintf("helm_release_info{app_version=\"\",chart=\"%s\",chart_version=\"%s\",name=\"%s\",namespace=\"a\",revision=\"1\"} 1\n",
+						quote.Replace(chart), quote.Replace(version), strings.ReplaceAll(name, " ", "-")+"."+fmt.Sprint(version == "1.0.0")))
+				}
+			}
+			w.has("prom", known)
+			tracker, _ := w.start(t, nil, exporterOne)
+			routes, err := tracker.Routes("1.2.3", http.NotFoundHandler())
+			if err != nil {
+				t.Fatal(err)
+			}
+			settled()
+			answer := httptest.NewRecorder()
+			routes.ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/", nil))
+			html = answer.Body.String()
+			parser := expfmt.NewTextParser(model.UTF8Validation)
+			parsed, err := parser.TextToMetricFamilies(strings.NewReader(lines(t, tracker, "helm_release_chart_latest_info", "helm_release_chart_unresolved")))
+			if err != nil {
+				t.Fatal(err)
+			}
+			charts = make(map[string]bool)
+			for _, family := range parsed {
+				for _, m := range family.GetMetric() {
+					charts[m.GetLabel()[0].GetValue()] = true // of the labels, the first in the alphabet
+				}
+			}
+		})
+		return html, charts
+	}
+	plain, _ := page(func(string) string { return "plain" })
+	got, charts := page(func(name string) string { return hostile.Texts()[name] })
+	if diff := cmp.Diff(hostile.Markup(plain), hostile.Markup(got)); diff != "" {
+		t.Errorf("elements of the page (-want +got):\n%s", diff)
+	}
+	if r := hostile.Hidden(got); r != 0 {
+		t.Errorf("the page has the character %U", r)
+	}
+	for name, text := range hostile.Texts() {
+		if !charts[hostile.Plain(text)] {
+			t.Errorf("the chart that is called so as %s is not in the metrics", name)
+		}
+	}
 }

@@ -3,6 +3,7 @@ package watch
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -65,16 +66,19 @@ type outcome struct {
 	allowed bool             // payloads of this group may be read again
 }
 
-// fetch reads the payload of a release's newest revision. An error means that it may succeed at any time. A
-// failure ends here: it is counted, and logged once.
-func (f *fetcher) fetch(ctx context.Context, key release.Key, rev *release.Revision) (outcome, error) {
+// fetch reads the payload of a release's newest revision. An error means that it may succeed at any time, or is
+// decode.ErrFar. A failure ends here: it is counted, and logged once.
+func (f *fetcher) fetch(ctx context.Context, key release.Key, rev *release.Revision, head headReader) (outcome, error) {
 	g := group{rev.Storage, key.Namespace}
 	if delay := f.forbidden.delay(g); delay > 0 {
 		return outcome{delay: delay}, nil
 	}
-	p, err := f.get(ctx, key, rev)
+	p, err := f.get(ctx, key, rev, head)
 	if ctx.Err() != nil {
 		return outcome{}, nil
+	}
+	if errors.Is(err, decode.ErrFar) {
+		return outcome{allowed: f.forbidden.allow(g)}, err
 	}
 	log := f.log.With("namespace", key.Namespace, "release", key.Name, "revision", rev.Number)
 	f.setFailure(key, nil)
@@ -99,14 +103,17 @@ func (f *fetcher) fetch(ctx context.Context, key release.Key, rev *release.Revis
 	return outcome{}, err
 }
 
-// get does the GET and counts it.
-func (f *fetcher) get(ctx context.Context, key release.Key, rev *release.Revision) (release.Payload, error) {
+// get does the GET and counts it, unless it was for nothing.
+func (f *fetcher) get(ctx context.Context, key release.Key, rev *release.Revision, head headReader) (release.Payload, error) {
 	start := time.Now()
 	limited, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
-	p, decoding, err := readPayload(limited, f.core, &f.decoder, key, rev)
+	p, decoding, err := readPayload(limited, f.core, head, key, rev)
 	if ctx.Err() != nil {
 		return release.Payload{}, ctx.Err()
+	}
+	if errors.Is(err, decode.ErrFar) {
+		return release.Payload{}, err
 	}
 	f.metrics.fetched(p, time.Since(start), decoding, err)
 	if err == nil {

@@ -5,7 +5,9 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -117,4 +119,66 @@ func TestSeekPayloadOfDamagedAnswers(t *testing.T) {
 			t.Fatalf("size %d", size)
 		}
 	}
+}
+
+// FuzzSeekPayload reads answers to a GET: whatever comes is an error or a size that is possible. What the API's own
+// decoder makes of the same bytes, written again as the API server does, has this very payload.
+func FuzzSeekPayload(f *testing.F) {
+	s := secret(map[string][]byte{"a": []byte("x"), "release": []byte("payload"), "z": {}})
+	s.Annotations = nil
+	f.Add(encode(f, s))
+	s.Data = nil
+	f.Add(encode(f, s))
+	f.Add(encode(f, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{UID: "uid-1", ResourceVersion: "9"}, Data: map[string]string{"release": "payload"}}))
+	f.Add([]byte("k8s\x00"))
+	scheme := runtime.NewScheme()
+	if err := corev1.AddToScheme(scheme); err != nil {
+		f.Fatal(err)
+	}
+	serializer := protobuf.NewSerializer(scheme, scheme)
+	f.Fuzz(func(t *testing.T, answer []byte) {
+		if _, size, err := seekPayload(bufio.NewReader(bytes.NewReader(answer)), release.ParseUID("uid-1")); err == nil && size < 0 {
+			t.Fatalf("size %d", size)
+		}
+		decoded, _, err := serializer.Decode(answer, nil, nil)
+		if err != nil {
+			return
+		}
+		var meta metav1.ObjectMeta
+		want := make(map[string][]byte)
+		switch obj := decoded.(type) {
+		case *corev1.Secret:
+			meta, want = obj.ObjectMeta, obj.Data
+		case *corev1.ConfigMap:
+			meta = obj.ObjectMeta
+			for key, value := range obj.Data {
+				want[key] = []byte(value)
+			}
+		default:
+			return
+		}
+		if len(meta.UID) > 1<<10 || len(meta.ResourceVersion) > 1<<10 || slices.ContainsFunc(slices.Collect(maps.Keys(want)), func(key string) bool { return len(key) > 1<<10 }) {
+			return // the API server allows none of these
+		}
+		var again bytes.Buffer
+		if err := serializer.Encode(decoded, &again); err != nil {
+			return
+		}
+		r := bufio.NewReader(&again)
+		version, size, err := seekPayload(r, release.ParseUID(string(meta.UID)))
+		payload, has := want["release"]
+		if !has {
+			if !errors.Is(err, errNoPayload) {
+				t.Fatalf("error %v without a payload", err)
+			}
+			return
+		}
+		if err != nil || size != len(payload) || version != parseResourceVersion(meta.ResourceVersion) {
+			t.Fatalf("size %d and version %d, error %v; want %d and %q", size, version, err, len(payload), meta.ResourceVersion)
+		}
+		got := make([]byte, size)
+		if _, err := io.ReadFull(r, got); err != nil || !bytes.Equal(got, payload) {
+			t.Fatalf("got %q, %v; want %q", got, err, payload)
+		}
+	})
 }

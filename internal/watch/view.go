@@ -140,7 +140,7 @@ func (w *Watcher) reread(ctx context.Context, key release.Key) {
 		// If the first viewer goes away, the others still wait.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rereadTimeout)
 		defer cancel()
-		payload, err := w.fetcher.get(ctx, key, rev)
+		payload, err := w.fetcher.get(ctx, key, rev, w.fetcher.decoder.Head)
 		if isGone(err) { // the event that says so is on its way
 			return nil, nil
 		}

@@ -20,6 +20,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/util/workqueue"
 
+	"github.com/helm-state-metrics/helm-state-metrics/internal/decode"
 	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
 )
 
@@ -185,8 +186,7 @@ func (w *Watcher) setSynced() (queue workqueue.TypedRateLimitingInterface[releas
 	if w.fetcher == nil {
 		return nil, len(w.index)
 	}
-	w.queue = workqueue.NewTypedRateLimitingQueue(
-		workqueue.NewTypedItemExponentialFailureRateLimiter[release.Key](retryMin, retryMax))
+	w.queue = newQueue()
 	for key, e := range w.index {
 		if e.shown.Payload == nil && w.limit.exposes(key) {
 			w.untried[key] = struct{}{}
@@ -338,27 +338,40 @@ func (w *Watcher) expose(key release.Key, delay time.Duration) {
 	}
 }
 
-// readPayloads reads the payloads of newest revisions until the context ends.
+// readPayloads reads the payloads of newest revisions until the context ends. Those whose head is not at their
+// beginning wait in a queue of their own: anybody can write some that take a second each.
 func (w *Watcher) readPayloads(ctx context.Context, queue workqueue.TypedRateLimitingInterface[release.Key]) {
 	var running sync.WaitGroup
 	defer running.Wait()
+	far := newQueue()
 	for range w.cfg.FetchConcurrency {
-		running.Go(func() { w.work(ctx, queue) })
+		running.Go(func() { w.work(ctx, queue, w.fetcher.decoder.Near, far) })
 	}
+	running.Go(func() { w.work(ctx, far, w.fetcher.decoder.Head, nil) })
 	<-ctx.Done()
 	queue.ShutDown()
+	far.ShutDown()
 }
 
-// work reads one payload after the other. It slows down while the API server is away, however many payloads are
-// pending.
-func (w *Watcher) work(ctx context.Context, queue workqueue.TypedRateLimitingInterface[release.Key]) {
+func newQueue() workqueue.TypedRateLimitingInterface[release.Key] {
+	return workqueue.NewTypedRateLimitingQueue(
+		workqueue.NewTypedItemExponentialFailureRateLimiter[release.Key](retryMin, retryMax))
+}
+
+// work reads one payload after the other, and leaves those to the queue far for which head returns decode.ErrFar. It
+// slows down while the API server is away, however many payloads are pending.
+func (w *Watcher) work(ctx context.Context, queue workqueue.TypedRateLimitingInterface[release.Key], head headReader, far workqueue.TypedInterface[release.Key]) {
 	backoff := awayBackoff()
 	for {
 		key, shutdown := queue.Get()
 		if shutdown {
 			return
 		}
-		err := w.readNewest(ctx, queue, key)
+		err := w.readNewest(ctx, queue, key, head)
+		if errors.Is(err, decode.ErrFar) {
+			far.Add(key)
+			err = nil
+		}
 		if err != nil {
 			queue.AddRateLimited(key)
 		} else {
@@ -375,13 +388,13 @@ func (w *Watcher) work(ctx context.Context, queue workqueue.TypedRateLimitingInt
 
 // readNewest reads the payload of a release's newest revision, unless it has been read. An error means that it
 // is to be tried again.
-func (w *Watcher) readNewest(ctx context.Context, queue workqueue.TypedRateLimitingInterface[release.Key], key release.Key) error {
+func (w *Watcher) readNewest(ctx context.Context, queue workqueue.TypedRateLimitingInterface[release.Key], key release.Key, head headReader) error {
 	rev := w.newestIf(key, func(r *release.Release) bool { return r.Payload == nil })
 	if rev == nil {
 		w.fetcher.forget(key)
 		return nil
 	}
-	got, err := w.fetcher.fetch(ctx, key, rev)
+	got, err := w.fetcher.fetch(ctx, key, rev, head)
 	if got.payload != nil {
 		w.setPayload(key, rev, *got.payload)
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -235,4 +236,42 @@ func TestWhatAWatchTellsIsSeen(t *testing.T) {
 			t.Errorf("last event at %v, want one after %v", got, before)
 		}
 	})
+}
+
+// TestPayloadsThatTakeLongDelayNoOthers lets somebody write payloads that take long to decode, before another one is
+// written.
+func TestPayloadsThatTakeLongDelayNoOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		order := &decodedOrder{}
+		w := c.start(func(cfg *watch.Config) { order.Sink = cfg.Sink; cfg.Sink = order })
+		const bombs = 20
+		for i := range bombs {
+			c.write(fmt.Sprint("bomb-", i), 1, release.Deployed, fmt.Sprint("u", i), "bomb")
+		}
+		c.write("app", 1, release.Deployed, "u", "web")
+		advance(time.Minute)
+		if at := slices.Index(order.names, "app"); at < 0 || at > bombs/2 {
+			t.Errorf("it is the %d. of %v", at+1, order.names)
+		}
+		if w.chart("bomb-0") != "bomb" || len(order.names) != bombs+1 {
+			t.Errorf("decoded are %v", order.names)
+		}
+		if err := w.Ready(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// decodedOrder notes in which order payloads are decoded.
+type decodedOrder struct {
+	watch.Sink
+	names []string
+}
+
+func (o *decodedOrder) Set(r *release.Release) {
+	if r.Payload != nil {
+		o.names = append(o.names, r.Name)
+	}
+	o.Sink.Set(r)
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"regexp"
 	"runtime"
 	"strings"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/helm-state-metrics/helm-state-metrics/internal/release"
 	"github.com/helm-state-metrics/helm-state-metrics/test/fleet"
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/hostile"
 )
 
 // maxPageBytes is how large a page may be.
@@ -173,24 +175,33 @@ func TestPagesSayWhatIsWrong(t *testing.T) {
 	}
 }
 
-// TestNothingIsTakenForMarkup puts markup wherever somebody else's text is shown. No page may have an element
-// or an attribute of it.
+// TestNothingIsTakenForMarkup puts hostile texts wherever somebody else's text is shown. The pages have the elements and
+// attributes that they have with a plain text, and nothing that cannot be seen.
 func TestNothingIsTakenForMarkup(t *testing.T) {
-	const evil = `"'><script>alert(1)</script><img src=x onerror=alert(2)>`
-	r := known("shop", "cart", release.Failed, evil, evil)
-	r.Payload.Head.Description, r.Payload.Head.Chart.AppVersion = evil, evil
-	broken := undecodable("shop", "broken")
-	broken.Payload.Problem = evil
-	f := &fake{problems: []release.Problem{{Kind: release.WatchDown, Err: errors.New(evil)}}}
-	f.set(r, broken)
-	handler := routes(t, f)
-	for _, path := range []string{"/", "/releases/shop/cart", "/releases/shop/broken", "/?q=%22%3E%3Cscript%3E", "/?namespace=%22%3E%3Cscript%3E", "/?sort=%3Cscript%3E", "/releases/%3Cscript%3E/x"} {
-		got := ask(handler, http.MethodGet, path)
-		for _, markup := range []string{"<script>", "<img", `"'>`} {
-			if strings.Contains(got.body, markup) {
-				t.Errorf("%s: %q is there", path, markup)
-			}
+	pages := func(text string) map[string]string {
+		r := known("shop", "cart", release.Failed, text, text)
+		r.Payload.Head.Description, r.Payload.Head.Chart.AppVersion = text, text
+		f := &fake{problems: []release.Problem{{Kind: release.WatchDown, Err: errors.New(text)}}}
+		f.set(r, undecodable("shop", "broken"))
+		handler, asked := routes(t, f), url.QueryEscape("no such "+text)
+		all := make(map[string]string)
+		for _, path := range []string{"/", "/releases/shop/cart", "/releases/shop/broken", "/?q=%s", "/?namespace=%s", "/?chart=%s", "/?sort=%s", "/?status=%s", "/releases/%s/x"} {
+			all[path] = ask(handler, http.MethodGet, strings.Replace(path, "%s", asked, 1)).body
 		}
+		return all
+	}
+	plain := pages("plain")
+	for name, text := range hostile.Texts() {
+		t.Run(name, func(t *testing.T) {
+			for path, page := range pages(text) {
+				if diff := cmp.Diff(hostile.Markup(plain[path]), hostile.Markup(page)); diff != "" {
+					t.Errorf("elements of %s (-want +got):\n%s", path, diff)
+				}
+				if r := hostile.Hidden(page); r != 0 && !strings.Contains(path, "?") {
+					t.Errorf("%s has the character %U", path, r)
+				}
+			}
+		})
 	}
 }
 
@@ -202,7 +213,7 @@ func TestPagesAreGuarded(t *testing.T) {
 		if !strings.HasPrefix(policy, "default-src 'none';") || strings.Contains(policy, "unsafe") || strings.Contains(policy, "http") {
 			t.Errorf("%s: Content-Security-Policy %q", path, policy)
 		}
-		if header.Get("X-Content-Type-Options") != "nosniff" || header.Get("Referrer-Policy") != "no-referrer" {
+		if header.Get("X-Content-Type-Options") != "nosniff" || header.Get("Referrer-Policy") != "no-referrer" || header.Get("Cross-Origin-Resource-Policy") != "same-origin" {
 			t.Errorf("%s: %v", path, header)
 		}
 		if want := path != "/assets/script.js"; want != (header.Get("Cache-Control") == "no-store") {

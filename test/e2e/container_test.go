@@ -94,7 +94,7 @@ func inspectImage(t *testing.T, image string) {
 			}
 		}
 	}
-	expect.Equal(t, "the files differ", []string{"etc/ssl/certs/ca-certificates.crt", "helm-chart-versions", "helm-state-metrics"}, names)
+	expect.Equal(t, "the files differ", []string{"etc/ssl/certs/ca-certificates.crt", "helm-chart-versions", "helm-state-metrics", "licenses/LICENSES.txt"}, names)
 }
 
 // dockerMissing returns why no container can run here, or nil.

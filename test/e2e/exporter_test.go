@@ -31,8 +31,18 @@ type exporter struct {
 // the test, where any exit status but 0 is a failure.
 func startExporter(t *testing.T, kubeconfig string, flags ...string) *exporter {
 	t.Helper()
-	e := runExporter(t, exec.Command(process.Path("helm-state-metrics"),
-		append(append(anyPorts(flags...), "--kubeconfig="+kubeconfig), flags...)...))
+	return startCommand(t, exporterCommand(kubeconfig, flags...))
+}
+
+// exporterCommand returns the command that startExporter runs.
+func exporterCommand(kubeconfig string, flags ...string) *exec.Cmd {
+	return exec.Command(process.Path("helm-state-metrics"), append(append(anyPorts(flags...), "--kubeconfig="+kubeconfig), flags...)...)
+}
+
+// startCommand does what startExporter does, with another command that starts the exporter.
+func startCommand(t *testing.T, cmd *exec.Cmd) *exporter {
+	t.Helper()
+	e := runExporter(t, cmd)
 	t.Cleanup(func() { e.stop(t) })
 	return e
 }

@@ -140,6 +140,12 @@ func TestPromtool(t *testing.T) {
 			t.Errorf("there is no series of %s to lint", family)
 		}
 	}
+	lint(t, body)
+}
+
+// lint runs the linter of Prometheus on an exposition.
+func lint(t *testing.T, body string) {
+	t.Helper()
 	cmd := exec.CommandContext(t.Context(), process.Path("promtool"), "check", "metrics")
 	cmd.Stdin = strings.NewReader(body)
 	out, err := cmd.CombinedOutput()

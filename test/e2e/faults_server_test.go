@@ -167,7 +167,7 @@ var serverFaults = []fault{
 		},
 	},
 	slowed("every request takes 3 s", sign{}, 3*time.Second),
-	slowed("no request is answered", watchDown, time.Hour),
+	slowed("no request is answered, on connections that are alive", watchDown, time.Hour),
 	meddled("429 with Retry-After, by priority and fairness", watchDown, func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
 		w.Header().Set("Retry-After", "1")
 		http.Error(w, "Too many requests, please try again later.", http.StatusTooManyRequests)
@@ -175,19 +175,27 @@ var serverFaults = []fault{
 	meddled("429 with Retry-After of 300 s", watchDown, responds(http.StatusTooManyRequests, metav1.StatusReasonTooManyRequests, 300)),
 	meddled("500 for every request", watchDown, responds(http.StatusInternalServerError, metav1.StatusReasonInternalError, 0)),
 	meddled("503 for every request", watchDown, responds(http.StatusServiceUnavailable, metav1.StatusReasonServiceUnavailable, 0)),
-	meddled("500 for every read of a payload", payloadsPending, only(readsPayload, responds(http.StatusInternalServerError, metav1.StatusReasonInternalError, 0))),
-	meddled("reads of payloads are cut off", payloadsPending, only(readsPayload, cut(100, false))),
-	relisted("streamed list cut off half-way", watchDown, cut(2000, false)),
-	relisted("streamed list that ends half-way like a complete one", watchDown, cut(2000, true)),
-	relisted("plain list cut off half-way", watchDown, plain(cut(2000, false))),
-	relisted("plain list that ends half-way like a complete one", watchDown, plain(cut(2000, true))),
+	unreadable("500 for every read of a payload", responds(http.StatusInternalServerError, metav1.StatusReasonInternalError, 0)),
+	unreadable("429 with Retry-After of 300 s for every read of a payload", responds(http.StatusTooManyRequests, metav1.StatusReasonTooManyRequests, 300)),
+	unreadable("reads of payloads are cut off", cut(100, false)),
+	relisted("streamed list cut off half-way", watchDown, cut(500, false)),
+	relisted("streamed list that ends half-way like a complete one", watchDown, cut(500, true)),
+	relisted("plain list cut off half-way", watchDown, plain(cut(500, false))),
+	relisted("plain list that ends half-way like a complete one", watchDown, plain(cut(500, true))),
 	relisted("streamed list refused, as by an older API server", sign{}, refuses(streamsList)),
-	relisted("streamed list whose last bookmark never comes", sign{}, without("k8s.io/initial-events-end")),
+	{
+		what: "streamed list whose last bookmark never comes", sign: sign{"watch_up 1", func(s *stage) error { return watchUp(s, 1) }},
+		begin: func(t *testing.T, s *stage) func() {
+			end := s.meddle(t, startsOver(1, without("k8s.io/initial-events-end")))
+			eventually(t, healedWithin, func() error { return watchUp(s, 0) })
+			return end
+		},
+	},
 	{
 		what: "connections reset in mid-list", sign: watchDown, quick: true,
 		begin: func(t *testing.T, s *stage) func() {
 			end := s.meddle(t, startsOver(1, func(w http.ResponseWriter, r *http.Request, pass http.Handler) {
-				pass.ServeHTTP(&cutter{ResponseWriter: w, left: 2000, cut: s.relay.Reset}, r)
+				pass.ServeHTTP(&cutter{ResponseWriter: w, left: 500, cut: s.relay.Reset}, r)
 			}))
 			return end
 		},
@@ -237,9 +245,20 @@ func meddled(what string, sign sign, with meddler) fault {
 	return fault{what: what, sign: sign, quick: true, begin: func(t *testing.T, s *stage) func() { return s.meddle(t, with) }}
 }
 
+// unreadable is a fault of the reads of payloads. There is one to be read.
+func unreadable(what string, with meddler) fault {
+	return fault{what: what, sign: payloadsPending, quick: true, begin: func(t *testing.T, s *stage) func() {
+		end := s.meddle(t, only(readsPayload, with))
+		namespace := s.namespaces[0]
+		s.create(t, namespace, secretStorage, "app", newest(storedIn(t, namespace, secretStorage), "app")+1, "deployed")
+		delete(s.known, namespace)
+		return end
+	}}
+}
+
 // slowed is a fault that holds back each request for some time. In the end all of them are passed on.
 func slowed(what string, sign sign, by time.Duration) fault {
-	return fault{what: what, sign: sign, quick: true, begin: func(t *testing.T, s *stage) func() {
+	return fault{what: what, sign: sign, quick: by < time.Minute, begin: func(t *testing.T, s *stage) func() {
 		ended := make(chan struct{})
 		end := s.meddle(t, func(w http.ResponseWriter, r *http.Request, pass http.Handler) {
 			select {

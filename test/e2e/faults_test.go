@@ -48,18 +48,23 @@ var faultGroups = []faultGroup{
 	{"API server and network", newServerStage, serverFaults},
 	{"API server without WatchList, and its etcd", newOldStage, oldFaults},
 	{"API server without cache", newUncachedStage, uncachedFaults},
+	{"credentials", newCredentialsStage, credentialFaults},
+	{"credentials, lists not streamed", newPlainListStage, listFaults},
+	{"exporter", newServerStage, exporterFaults},
+	{"clock of the exporter", newClockStage, clockFaults},
 }
 
 // stage is an exporter to which faults happen, and the world that it has to expose.
 type stage struct {
 	*world
-	exporter *exporter
-	start    func()      // starts it
-	relay    serverRelay // between the exporter and the API server, or the proxy
-	proxy    *proxy      // between the relay and the API server at times
-	leads    string      // where the relay leads to: the URL of either
-	etcd     serverRelay // between the API server and etcd
-	since    time.Time   // when the fault began
+	exporter    *exporter
+	start       func()       // starts it
+	relay       serverRelay  // between the exporter and the API server, or the proxy
+	proxy       *proxy       // between the relay and the API server at times
+	leads       string       // where the relay leads to: the URL of either
+	etcd        serverRelay  // between the API server and etcd
+	since       time.Time    // when the fault began
+	credentials *credentials // of the exporter; nil for the administrator's
 }
 
 // TestFaults causes faults while an exporter runs, and changes records meanwhile. Within some seconds of the end of a
@@ -105,14 +110,14 @@ func (s *stage) suffer(t *testing.T, f fault, hold time.Duration) (told, healed 
 	t.Helper()
 	s.since = time.Now()
 	end := f.begin(t, s)
+	if f.sign.seen != nil {
+		eventually(t, noticedWithin, func() error { return f.sign.seen(s) })
+		told = time.Since(s.since)
+	}
 	for range 3 {
 		if !f.still {
 			s.operate(t)
 		}
-	}
-	if f.sign.seen != nil {
-		eventually(t, noticedWithin, func() error { return f.sign.seen(s) })
-		told = time.Since(s.since)
 	}
 	select {
 	case <-time.After(hold):

@@ -68,7 +68,11 @@ func startShared(dir string) (*controlPlane, error) {
 	if err := os.WriteFile(policy, []byte(auditPolicy), 0o600); err != nil {
 		return nil, err
 	}
-	return startControlPlane(dir, "--", "--audit-policy-file="+policy, "--audit-log-path="+auditLog)
+	if err := writeServing(dir); err != nil {
+		return nil, err
+	}
+	return startControlPlane(dir, "--", "--audit-policy-file="+policy, "--audit-log-path="+auditLog,
+		fmt.Sprintf("--tls-sni-cert-key=%s,%s:%s", servingCertificate(dir), servingKey(dir), servedName))
 }
 
 func startControlPlane(dir string, flags ...string) (*controlPlane, error) {

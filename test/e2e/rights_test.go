@@ -58,6 +58,7 @@ func TestPayloadsForbidden(t *testing.T) {
 		t.Error("the forbidden GET is not counted")
 	}
 	expect.NoError(t, e.says("level=ERROR", "verb=get", "resource=secrets", "namespace="+namespace)())
+	e.keepsSecrets(t, namespace, "app-0")
 	// The metadata of new releases is exposed, too.
 	add("late")
 	eventually(t, patience, e.shows(withoutPayloads, namespace))

@@ -66,6 +66,8 @@ func TestReleaseIsReproducible(t *testing.T) {
 	for _, arch := range []string{"amd64", "arm64"} {
 		suffix := "-" + version + "-linux-" + arch
 		image := contents(t, files["helm-state-metrics"+suffix+"-image.tar"], arch)
+		licenses := string(files["helm-state-metrics"+suffix+"-licenses.txt"])
+		expect.Equal(t, "the licenses in the image differ", licenses, string(image["licenses/LICENSES.txt"]))
 		for program, library := range map[string]string{"helm-state-metrics": "k8s.io/client-go", "helm-chart-versions": "oras.land/oras-go/v2"} {
 			binary := files[program+suffix]
 			if !bytes.Equal(image[program], binary) || len(binary) == 0 {
@@ -73,13 +75,22 @@ func TestReleaseIsReproducible(t *testing.T) {
 			}
 			var sbom struct {
 				BomFormat  string
-				Components []struct{ Name string }
+				Components []struct{ Name, Version string }
 			}
 			expect.NoError(t, json.Unmarshal(files[program+suffix+".cdx.json"], &sbom))
-			for _, name := range []string{library, "std"} {
-				if sbom.BomFormat != "CycloneDX" || !slices.Contains(sbom.Components, struct{ Name string }{name}) {
-					t.Errorf("the SBOM of %s for %s does not name %s", program, arch, name)
+			var names []string
+			for _, c := range sbom.Components {
+				names = append(names, c.Name)
+				module := c.Name + " " + c.Version
+				if c.Name == "std" {
+					module = "Go " + strings.TrimPrefix(c.Version, "go")
 				}
+				if !strings.Contains(licenses, "\n"+module+": ") || !strings.Contains(licenses, "\n"+module+" LICENSE") && !strings.Contains(licenses, "\n"+module+" COPYING") {
+					t.Errorf("no license of %s, which is in %s for %s", module, program, arch)
+				}
+			}
+			if sbom.BomFormat != "CycloneDX" || !slices.Contains(names, library) || !slices.Contains(names, "std") {
+				t.Errorf("the SBOM of %s for %s names %q", program, arch, names)
 			}
 		}
 	}

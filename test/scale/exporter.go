@@ -58,6 +58,7 @@ type running struct {
 	*process.Process
 	*scraper
 	startup
+	pages string // the address
 }
 
 func (r *running) stop() error {
@@ -75,8 +76,12 @@ func (e *experiment) start(ctx context.Context, s subject, kubeconfig string) (*
 	if err != nil {
 		return nil, err
 	}
+	pages, err := process.FreeAddress()
+	if err != nil {
+		return nil, err
+	}
 	args := slices.Concat(s.args, []string{
-		"--kubeconfig=" + kubeconfig, "--web.listen-address=" + metrics, "--health.listen-address=" + health, "--pages.listen-address=",
+		"--kubeconfig=" + kubeconfig, "--web.listen-address=" + metrics, "--health.listen-address=" + health, "--pages.listen-address=" + pages,
 	})
 	cmd := exec.Command(s.program, args...)
 	cmd.Env = append(os.Environ(), s.env...)
@@ -85,7 +90,7 @@ func (e *experiment) start(ctx context.Context, s subject, kubeconfig string) (*
 	if err != nil {
 		return nil, err
 	}
-	r := &running{Process: p, scraper: newScraper(metrics, health, s.token)}
+	r := &running{Process: p, scraper: newScraper(metrics, health, s.token), pages: pages}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	if err := r.observe(ctx, s.family, s.serves, e.say); err != nil {
@@ -263,7 +268,7 @@ func (s *scraper) scrape(ctx context.Context) (scrape, error) {
 func (s scrape) sum(family string) (float64, error) {
 	sum := 0.0
 	for line := range bytes.Lines(s.text) {
-		if !bytes.HasPrefix(line, []byte(family+"{")) {
+		if !bytes.HasPrefix(line, []byte(family+"{")) && !bytes.HasPrefix(line, []byte(family+" ")) {
 			continue
 		}
 		fields := strings.Fields(string(line))

@@ -79,15 +79,23 @@ func cpuTime(pid int) (time.Duration, error) {
 }
 
 // peakRSS returns the largest resident set of a process so far, in bytes.
-func peakRSS(pid int) (int64, error) {
+func peakRSS(pid int) (int64, error) { return memory(pid, "VmHWM") }
+
+// resetPeak makes peakRSS begin again.
+func resetPeak(pid int) error {
+	return os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", pid), []byte("5"), 0)
+}
+
+// memory returns a size that /proc says about a process, in bytes.
+func memory(pid int, name string) (int64, error) {
 	path := fmt.Sprintf("/proc/%d/status", pid)
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return 0, err
 	}
-	value, ok := field(string(text), "VmHWM")
+	value, ok := field(string(text), name)
 	if !ok {
-		return 0, fmt.Errorf("%s has no VmHWM", path)
+		return 0, fmt.Errorf("%s has no %s", path, name)
 	}
 	kib, err := strconv.ParseInt(strings.TrimSuffix(value, " kB"), 10, 64)
 	if err != nil {

@@ -11,20 +11,26 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"github.com/helm-state-metrics/helm-state-metrics/test/support/process"
 )
 
 func main() { process.Main("scale", start) }
 
-// start runs one of the two measurements or, if the measurement has started this program, the baseline.
+// start runs one of the measurements or, if the measurement has started this program, the baseline.
 func start(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if len(args) > 0 && args[0] == baselineCommand {
 		return runBaseline(ctx, args[1:])
 	}
 	do := measure
-	if len(args) > 0 && args[0] == tenantsCommand {
-		do, args = measureTenants, args[1:]
+	if len(args) > 0 {
+		others := map[string]func(context.Context, config, io.Writer, io.Writer) error{
+			tenantsCommand: measureTenants, floodsCommand: measureFloods, soakCommand: soak,
+		}
+		if other, ok := others[args[0]]; ok {
+			do, args = other, args[1:]
+		}
 	}
 	cfg, err := parseFlags(args, stderr)
 	if err != nil {
@@ -44,6 +50,9 @@ type config struct {
 	upgrades   int
 	baseline   bool
 	flood      int
+	times      int
+	others     int
+	soak       time.Duration
 	out        string
 }
 
@@ -60,6 +69,9 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 	flags.IntVar(&cfg.upgrades, "upgrades", 200, "how many times to run helm upgrade")
 	flags.BoolVar(&cfg.baseline, "baseline", true, "whether to measure the baseline too, which takes many times as long, and gigabytes")
 	flags.IntVar(&cfg.flood, "flood", 50_000, "how many releases one tenant writes at once, when many tenants are measured")
+	flags.IntVar(&cfg.times, "times", 10_000, "how many times one release is upgraded, and one record rewritten, when floods are measured")
+	flags.IntVar(&cfg.others, "others", 100_000, "how many Secrets of other types there are, when floods are measured")
+	flags.DurationVar(&cfg.soak, "soak", 30*time.Minute, "how long to soak")
 	flags.StringVar(&cfg.out, "out", "", "write the report to files of this name, too, with the suffixes .md and .json")
 	if err := flags.Parse(args); err != nil {
 		return cfg, flag.ErrHelp // Parse has already reported the error.

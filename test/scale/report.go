@@ -268,6 +268,9 @@ const (
 
 // format writes a number for people, with three digits or so.
 func (u unit) format(v float64) string {
+	if v < 0 {
+		return "-" + u.format(-v)
+	}
 	switch u {
 	case inBytes:
 		return scaled(v, 1000, "B", "kB", "MB", "GB")

@@ -65,6 +65,7 @@ func TestFormat(t *testing.T) {
 		{inSeconds, 0, "0 s"},
 		{inTimes, 254.4, "254×"},
 		{inNumbers, 13018, "13018"},
+		{inBytes, -1_500_000, "-1.50 MB"},
 	} {
 		if got := c.unit.format(c.value); got != c.want {
 			t.Errorf("%v %s is written %q, want %q", c.value, c.unit, got, c.want)

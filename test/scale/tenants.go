@@ -60,10 +60,15 @@ type flooded struct {
 }
 
 // measureTenants does everything and writes the report.
-func measureTenants(ctx context.Context, cfg config, stdout, stderr io.Writer) (err error) {
+func measureTenants(ctx context.Context, cfg config, stdout, stderr io.Writer) error {
 	cfg.revisions = 1
 	e := &experiment{cfg: cfg, stderr: stderr, steps: 6}
-	if e.dir, err = os.MkdirTemp("", "helm-state-metrics-tenants-"); err != nil {
+	return e.inCluster(ctx, func(client kubernetes.Interface) error { return e.measureTenants(ctx, client, stdout) })
+}
+
+// inCluster calls do with a control plane that has nothing but its own objects.
+func (e *experiment) inCluster(ctx context.Context, do func(kubernetes.Interface) error) (err error) {
+	if e.dir, err = os.MkdirTemp("", "helm-state-metrics-scale-"); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(e.dir)) }()
@@ -77,11 +82,16 @@ func measureTenants(ctx context.Context, cfg config, stdout, stderr io.Writer) (
 	if err != nil {
 		return err
 	}
+	return do(client)
+}
+
+func (e *experiment) measureTenants(ctx context.Context, client kubernetes.Interface, stdout io.Writer) error {
+	cfg := e.cfg
 	e.begin("writing %d releases", cfg.releases)
 	if err := makeNamespaces(ctx, cfg, client); err != nil {
 		return err
 	}
-	written, err := fill(ctx, cfg, client, 1, 2, stderr)
+	written, err := fill(ctx, cfg, client, 1, 2, e.stderr)
 	if err != nil {
 		return err
 	}
@@ -111,15 +121,7 @@ func measureTenants(ctx context.Context, cfg config, stdout, stderr io.Writer) (
 		return err
 	}
 	e.begin("writing the report")
-	m, err := describeMachine()
-	if err != nil {
-		return err
-	}
-	text := tenantsReport(cfg, m, written, shards, a, floods)
-	if _, err := io.WriteString(stdout, text); err != nil || cfg.out == "" {
-		return err
-	}
-	return os.WriteFile(cfg.out+".md", []byte(text), 0o644)
+	return publish(cfg, stdout, func(m machine) string { return tenantsReport(cfg, m, written, shards, a, floods) }, nil)
 }
 
 // measureShards starts each of a number of shards, and returns the lines about releases of all of them together. No

@@ -1,0 +1,89 @@
+package serve
+
+import (
+	"crypto/tls"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+)
+
+const (
+	// maxConnections is how many connections one address has at a time, and maxStreams how many requests one
+	// HTTP/2 connection.
+	maxConnections = 512
+	maxStreams     = 16
+)
+
+// mayIdle is how long a connection has no request before it is closed rather than one that has.
+const mayIdle = time.Second
+
+// connections bounds the connections of one address. When there is one too many, the one that has had no request for
+// longest is closed, and if none has been so for a while, the one whose request takes longest: a client that comes
+// back connects again, and whoever holds connections cannot keep others out.
+type connections struct {
+	log *slog.Logger
+
+	mu     sync.Mutex
+	open   map[net.Conn]connection // guarded by mu
+	logged time.Time               // guarded by mu
+}
+
+// connection is in its state since a time. One that is active has a request, whose header has come in.
+type connection struct {
+	active bool
+	since  time.Time
+}
+
+func newConnections(log *slog.Logger) *connections {
+	return &connections{log: log, open: make(map[net.Conn]connection)}
+}
+
+// track is the ConnState of an http.Server.
+func (c *connections) track(conn net.Conn, state http.ConnState) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if state == http.StateClosed {
+		delete(c.open, conn)
+		return
+	}
+	now := time.Now()
+	if _, known := c.open[conn]; !known && state != http.StateNew {
+		return // it has been closed here
+	}
+	c.open[conn] = connection{state == http.StateActive, now}
+	if len(c.open) <= maxConnections {
+		return
+	}
+	last := c.victim(conn, now)
+	delete(c.open, last)
+	if secure, ok := last.(*tls.Conn); ok {
+		last = secure.NetConn() // whose Close does not write
+	}
+	_ = last.Close() // nobody waits for it
+	if now.Sub(c.logged) > time.Minute {
+		c.logged = now
+		c.log.Warn("Closed an idle connection, because there are too many", "most", maxConnections)
+	}
+}
+
+// victim returns the connection to close for a new one. It requires mu.
+func (c *connections) victim(newest net.Conn, now time.Time) net.Conn {
+	var idle, oldest net.Conn
+	for conn, is := range c.open {
+		if conn == newest {
+			continue
+		}
+		if oldest == nil || is.since.Before(c.open[oldest].since) {
+			oldest = conn
+		}
+		if !is.active && (idle == nil || is.since.Before(c.open[idle].since)) {
+			idle = conn
+		}
+	}
+	if idle != nil && now.Sub(c.open[idle].since) >= mayIdle {
+		return idle
+	}
+	return oldest
+}

@@ -1,0 +1,109 @@
+package serve
+
+import (
+	"context"
+	"crypto/sha256"
+	"net/http"
+	"sync"
+	"time"
+)
+
+const (
+	// maxPasswords is how many headers with a valid password are remembered.
+	maxPasswords = 1024
+	// maxGuesses is how many requests wait for the check of a password that is not known to be valid, and mayGuess
+	// for how long.
+	maxGuesses = 16
+	mayGuess   = 5 * time.Second
+)
+
+// passwords keeps requests with wrong passwords from holding up those with the right one. The toolkit checks one
+// password at a time, which takes 50 ms of CPU and more, and forgets the valid ones when it sees many others. So of
+// passwords that are not known to be valid one is checked at a time, for half of the time.
+type passwords struct {
+	turn    chan struct{}
+	waiting chan struct{}
+
+	mu    sync.Mutex
+	valid map[[sha256.Size]byte]bool // by the digest of the header Authorization; guarded by mu
+}
+
+func newPasswords() *passwords {
+	return &passwords{
+		turn: make(chan struct{}, 1), waiting: make(chan struct{}, maxGuesses), valid: make(map[[sha256.Size]byte]bool),
+	}
+}
+
+// leaveKey is the key of a function in the context of a request: it ends its turn.
+type leaveKey struct{}
+
+// before returns a handler that comes before the check of the password.
+func (p *passwords) before(check http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if _, _, has := req.BasicAuth(); !has || p.isValid(req) {
+			check.ServeHTTP(w, req)
+			return
+		}
+		leave, ok := p.take(req.Context())
+		if !ok {
+			w.Header().Set("Retry-After", "1")
+			http.Error(w, "too many passwords are waiting to be checked", http.StatusTooManyRequests)
+			return
+		}
+		defer leave()
+		check.ServeHTTP(w, req.WithContext(context.WithValue(req.Context(), leaveKey{}, leave)))
+	})
+}
+
+// behind returns a handler that comes behind it: who gets here has a valid password.
+func (p *passwords) behind(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if leave, ok := req.Context().Value(leaveKey{}).(func()); ok {
+			leave()
+			p.remember(req)
+		}
+		next.ServeHTTP(w, req)
+	})
+}
+
+// take waits for a turn. It returns what ends it, and false if too many wait, or for too long.
+func (p *passwords) take(ctx context.Context) (leave func(), ok bool) {
+	select {
+	case p.waiting <- struct{}{}:
+		defer func() { <-p.waiting }()
+	default:
+		return nil, false
+	}
+	late := time.NewTimer(mayGuess)
+	defer late.Stop()
+	select {
+	case p.turn <- struct{}{}:
+	case <-late.C:
+		return nil, false
+	case <-ctx.Done():
+		return nil, false
+	}
+	began := time.Now()
+	return sync.OnceFunc(func() {
+		time.AfterFunc(time.Since(began), func() { <-p.turn }) // a pause as long as the check was
+	}), true
+}
+
+func digest(req *http.Request) [sha256.Size]byte {
+	return sha256.Sum256([]byte(req.Header.Get("Authorization")))
+}
+
+func (p *passwords) isValid(req *http.Request) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.valid[digest(req)]
+}
+
+func (p *passwords) remember(req *http.Request) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.valid) == maxPasswords {
+		clear(p.valid)
+	}
+	p.valid[digest(req)] = true
+}

@@ -1,0 +1,92 @@
+package e2e_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/expect"
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/process"
+)
+
+// newClockStage is that of an exporter whose clock is off by as many seconds as a file says. Go reads the clock of the
+// kernel without a call that could be intercepted, so the exporter is built with another time.Now.
+func newClockStage(t *testing.T) *stage {
+	t.Helper()
+	if *faultTimes == 1 {
+		t.Skip("it builds the standard library; run make chaos")
+	}
+	s := newServerStage(t)
+	s.setClock(t, 0)
+	program := buildWithClock(t, s.clockFile())
+	s.exporter.stop(t)
+	command := exporterCommand(shared.kubeconfig(t, s.relay.access()))
+	command.Path = program
+	s.exporter = startCommand(t, command)
+	s.exporter.awaitReady(t)
+	return s
+}
+
+func (s *stage) clockFile() string { return filepath.Join(shared.dir, "clock") }
+
+// setClock sets by how many seconds the clock is off.
+func (s *stage) setClock(t *testing.T, seconds int) {
+	t.Helper()
+	expect.NoError(t, os.WriteFile(s.clockFile(), fmt.Appendf(nil, "%d", seconds), 0o600))
+}
+
+// buildWithClock builds the exporter with a clock that is off by the number in a file, and returns its path.
+func buildWithClock(t *testing.T, file string) string {
+	t.Helper()
+	root := strings.TrimSpace(string(expect.Value(exec.Command("go", "env", "GOROOT").Output())(t)))
+	original := filepath.Join(root, "src", "time", "time.go")
+	text := string(expect.Value(os.ReadFile(original))(t))
+	const call = "sec, nsec, mono := runtimeNow()\n"
+	if strings.Count(text, call) != 1 {
+		t.Fatalf("%s is not as expected", original)
+	}
+	text = strings.Replace(text, call, call+"\tsec += jump()\n", 1) + fmt.Sprintf(`
+func jump() int64 {
+	file, err := open(%q)
+	if err != nil {
+		return 0
+	}
+	defer closefd(file)
+	digits := make([]byte, 16)
+	n, _ := read(file, digits)
+	seconds, _ := atoi(digits[:n])
+	return int64(seconds)
+}
+`, file)
+	overlay := expect.Value(json.Marshal(map[string]any{"Replace": map[string]string{original: writeFile(t, "time.go", text)}}))(t)
+	program := filepath.Join(t.TempDir(), "helm-state-metrics")
+	build := exec.Command("go", "build", "-buildvcs=false", "-overlay="+writeFile(t, "overlay.json", string(overlay)), "-o", program,
+		"./cmd/helm-state-metrics")
+	build.Dir, build.Env = process.Root(), append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %v\n%s", build, err, out)
+	}
+	return program
+}
+
+// clockJumps is a fault that sets the clock, and breaks the connection to the API server.
+func clockJumps(what string, seconds int, sign sign) fault {
+	return fault{what: what, sign: sign, begin: func(t *testing.T, s *stage) func() {
+		s.setClock(t, seconds)
+		reset(t, s)
+		return func() { s.setClock(t, 0) }
+	}}
+}
+
+var clockFaults = []fault{
+	clockJumps("an hour ahead, and the connection lost", 3600, sign{}),
+	clockJumps("a day behind, when the certificate of the API server is not valid yet, and the connection lost", -24*3600,
+		sign{"watch_up 0, log", func(s *stage) error {
+			return errors.Join(watchDown.seen(s), s.exporter.says("level=ERROR", "not yet valid")())
+		}}),
+}
