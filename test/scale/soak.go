@@ -26,7 +26,7 @@ const (
 	kept             = 3 // stored revisions of a release, as with helm upgrade --history-max=3
 	// soakRound is how long releases change before the exporter has to be right.
 	soakRound = time.Minute
-	// meaningful is how long a soak has to be for its memory to be judged.
+	// meaningful is how long a soak has to be for growth to be told from noise.
 	meaningful = 10 * time.Minute
 )
 
@@ -232,12 +232,11 @@ func (s *soaking) trends() []trend {
 		return t
 	}
 	rss := figure("resident memory", inBytes, func(s sample) float64 { return s.rss })
-	if s.cfg.soak >= meaningful {
-		rss.most = rss.mean / 10
-	}
 	goroutines := figure("goroutines", inNumbers, func(s sample) float64 { return s.goroutines })
 	files := figure("open files and connections", inNumbers, func(s sample) float64 { return s.files })
-	goroutines.most, files.most = 5, 5
+	if s.cfg.soak >= meaningful {
+		rss.most, goroutines.most, files.most = rss.mean/10, 5, 5
+	}
 	return []trend{rss, figure("heap in use", inBytes, func(s sample) float64 { return s.heap }), goroutines, files}
 }
 
