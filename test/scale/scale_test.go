@@ -71,6 +71,7 @@ func TestFormat(t *testing.T) {
 		{inTimes, 254.4, "254×"},
 		{inNumbers, 13018, "13018"},
 		{inBytes, -1_500_000, "-1.50 MB"},
+		{inNumbers, -0.3, "0"},
 	} {
 		if got := c.unit.format(c.value); got != c.want {
 			t.Errorf("%v %s is written %q, want %q", c.value, c.unit, got, c.want)

@@ -110,15 +110,17 @@ func (s *soaking) round(ctx context.Context, live []living, lasts time.Duration)
 		group.Go(func() error {
 			tick := time.NewTicker(10 * time.Millisecond)
 			defer tick.Stop()
-			for done := 0; time.Since(begin) < lasts && ctx.Err() == nil; <-tick.C {
-				for done < int(time.Since(begin).Seconds()*changesPerSecond/changers) {
-					n := changer + changers*rand.IntN((len(live)-changer+changers-1)/changers)
-					changed, err := s.change(ctx, &live[n])
-					if err != nil {
-						return err
-					}
-					done += changed
+			for done := 0; time.Since(begin) < lasts && ctx.Err() == nil; {
+				if done >= int(time.Since(begin).Seconds()*changesPerSecond/changers) {
+					<-tick.C
+					continue
 				}
+				n := changer + changers*rand.IntN((len(live)-changer+changers-1)/changers)
+				changed, err := s.change(ctx, &live[n])
+				if err != nil {
+					return err
+				}
+				done += changed
 			}
 			return nil
 		})
