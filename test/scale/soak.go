@@ -53,7 +53,7 @@ func soak(ctx context.Context, cfg config, stdout, stderr io.Writer) error {
 	return e.flooded(ctx, fillSmall, func(f *flooding) error {
 		s := &soaking{flooding: f, flood: flood{name: "soak", page: quietNamespace + "/" + quietRelease}, begun: time.Now()}
 		e.begin("changing %d releases, %d times a second, for %s", cfg.releases, changesPerSecond, cfg.soak)
-		s.flood.do = s.churn
+		s.do = s.churn
 		if err := f.measure(ctx, &s.flood); err != nil {
 			return err
 		}
