@@ -272,7 +272,7 @@ func (f *flooding) writeStrangers(ctx context.Context, one *flood) error {
 // emptyAll deletes all records of all namespaces but the quiet one.
 func (f *flooding) emptyAll(ctx context.Context, one *flood) error {
 	one.writes = 2 * f.cfg.releases
-	return times(ctx, f.cfg.namespaces, f.cfg.namespaces, func(ctx context.Context, n int) error {
+	return times(ctx, f.cfg.namespaces, writers, func(ctx context.Context, n int) error {
 		return f.client.CoreV1().Secrets(namespaceName(f.cfg, n)).DeleteCollection(ctx, metav1.DeleteOptions{}, records())
 	})
 }
