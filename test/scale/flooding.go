@@ -25,10 +25,11 @@ type flooding struct {
 	run     *running
 }
 
-// quietNamespace has one release that nobody changes, whose pages a person looks at.
+// The namespace of releases whose pages a person looks at: one that few floods change, and one that is upgraded often.
 const (
 	quietNamespace = "quiet"
 	quietRelease   = "quiet"
+	busyRelease    = "busy"
 )
 
 // flooded fills a cluster, starts an exporter behind a relay, calls do, and stops everything.
@@ -43,8 +44,10 @@ func (e *experiment) flooded(ctx context.Context, fill func(context.Context, *fl
 			return err
 		}
 		f := &flooding{experiment: e, client: client}
-		if err := f.create(ctx, quietNamespace, quietRelease, 1, "deployed"); err != nil {
-			return err
+		for _, name := range []string{quietRelease, busyRelease} {
+			if err := f.create(ctx, quietNamespace, name, 1, "deployed"); err != nil {
+				return err
+			}
 		}
 		if err := fill(ctx, f); err != nil {
 			return err
@@ -56,7 +59,7 @@ func (e *experiment) flooded(ctx context.Context, fill func(context.Context, *fl
 		}
 		defer passing.Off()
 		s := e.exporter("helm_release_info")
-		s.serves++
+		s.serves += 2
 		if f.run, err = e.start(ctx, s, through); err != nil {
 			return err
 		}

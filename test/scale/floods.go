@@ -115,7 +115,7 @@ func (f *flooding) floods() []*flood {
 		{name: fmt.Sprintf("%d clients that do not read", slowClients), page: quiet, still: true, slow: true, do: f.scrapeSlowly},
 		{name: fmt.Sprintf("%d namespaces emptied at once", f.cfg.namespaces), page: quiet, do: f.emptyAll},
 		{name: fmt.Sprintf("one record rewritten %d times", f.cfg.times), page: quiet, flooded: true, do: f.rewriteOne},
-		{name: fmt.Sprintf("one release upgraded %d times", f.cfg.times), newest: f.cfg.times, page: quietNamespace + "/busy", do: f.upgradeOne},
+		{name: fmt.Sprintf("one release upgraded %d times", f.cfg.times), newest: f.cfg.times, page: quietNamespace + "/" + busyRelease, do: f.upgradeOne},
 	}
 }
 
@@ -175,7 +175,7 @@ func (f *flooding) rewriteOne(ctx context.Context, one *flood) error {
 func (f *flooding) upgradeOne(ctx context.Context, one *flood) error {
 	one.writes = f.cfg.times
 	return times(ctx, f.cfg.times, writers, func(ctx context.Context, n int) error {
-		return f.create(ctx, quietNamespace, "busy", n+1, "deployed")
+		return f.create(ctx, quietNamespace, busyRelease, n+2, "deployed")
 	})
 }
 
