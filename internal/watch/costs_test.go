@@ -25,28 +25,22 @@ func BenchmarkOneTenant(b *testing.B) {
 		listed := func(b *testing.B) (*Watcher, *source) {
 			b.Helper()
 			w, _, _ := fed(b, 0, 60)
-			w.apply(w.sources[0], list, true)
-			return w, w.sources[0]
-		}
-		b.Run("list of "+name, func(b *testing.B) {
-			for b.Loop() {
-				listed(b)
-			}
-		})
-		b.Run("the same list again of "+name, func(b *testing.B) {
-			w, s := listed(b)
+			s := w.sources[0]
+			w.apply(s, list, true)
 			s.set(func(state *sourceState) { state.listed = true })
+			return w, s
+		}
+		b.Run("nothing left, and all again, "+name, func(b *testing.B) {
+			w, s := listed(b)
 			for b.Loop() {
+				w.apply(s, nil, true)
 				w.apply(s, list, true)
 			}
 		})
-		b.Run("nothing left of "+name, func(b *testing.B) {
+		b.Run("the same list again, "+name, func(b *testing.B) {
+			w, s := listed(b)
 			for b.Loop() {
-				b.StopTimer()
-				w, s := listed(b)
-				s.set(func(state *sourceState) { state.listed = true })
-				b.StartTimer()
-				w.apply(s, nil, true)
+				w.apply(s, list, true)
 			}
 		})
 		b.Run("one more and gone again, "+name, func(b *testing.B) {

@@ -67,12 +67,16 @@ func newRetries(log *slog.Logger) *retries {
 	}
 }
 
+// lateAfter is how long a response may take before it is observed that there is none.
+const lateAfter = 5 * time.Second
+
 // errAway is why a request is not made at all.
 var errAway = errors.New("no request for now")
 
 // do makes a request until it succeeds, the server rejects it for good, or the context ends, and returns the
-// last error. It calls observe with each outcome, and with errAway and its cause if the request cannot be made for now. The
-// reflector of client-go would wait for up to a minute between two attempts, and list again.
+// last error. It calls observe with each outcome, and with errAway and the cause if the request cannot be made for
+// now, or has not been answered for long. The reflector of client-go would wait for up to a minute between two
+// attempts, and list again.
 func (r *retries) do(ctx context.Context, observe func(error), request func() error) error {
 	away, busy, refused := awayBackoff(), refusedBackoff(), refusedBackoff()
 	observed := false
@@ -89,7 +93,9 @@ func (r *retries) do(ctx context.Context, observe func(error), request func() er
 			sleep(ctx, asked)
 		}
 		asked = 0
+		ended := afterDelay(lateAfter, func() { observe(fmt.Errorf("%w: no response after %s", errAway, lateAfter)) })
 		made, err := r.attempt(ctx, probe, request)
+		ended()
 		if ctx.Err() != nil || !made {
 			continue
 		}
@@ -111,6 +117,20 @@ func (r *retries) do(ctx context.Context, observe func(error), request func() er
 		}
 	}
 	return ctx.Err()
+}
+
+// afterDelay calls f after some time unless stop is called before. When stop returns, f does not run any more.
+func afterDelay(delay time.Duration, f func()) (stop func()) {
+	done := make(chan struct{})
+	timer := time.AfterFunc(delay, func() {
+		defer close(done)
+		f()
+	})
+	return func() {
+		if !timer.Stop() {
+			<-done
+		}
+	}
 }
 
 // attempt makes a request when one of the places is free, unless the API server turns out to be away meanwhile.

@@ -96,6 +96,30 @@ func TestRequestsThatHangAreFewToo(t *testing.T) {
 	})
 }
 
+// TestARequestThatWaitsForAnAnswerIsNotUp has a watch resumed by a request that is not answered for long.
+func TestARequestThatWaitsForAnAnswerIsNotUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		var down, up time.Duration
+		err := newRetries(slog.New(slog.DiscardHandler)).do(t.Context(), func(err error) {
+			switch {
+			case err == nil:
+				up = time.Since(began)
+			case errors.Is(err, errAway) && down == 0: // it has not failed, so it does not count
+				down = time.Since(began)
+			default:
+				t.Errorf("observed %v", err)
+			}
+		}, func() error {
+			<-time.After(20 * time.Second)
+			return nil
+		})
+		if err != nil || down != lateAfter || up != 20*time.Second {
+			t.Errorf("down after %s, up after %s, error %v", down, up, err)
+		}
+	})
+}
+
 // TestAServerThatIsTooBusyIsLeftInPeace has all watches rejected by 429 for a time, as priority and fairness does, with
 // a Retry-After that is longer than that.
 func TestAServerThatIsTooBusyIsLeftInPeace(t *testing.T) {

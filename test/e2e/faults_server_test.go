@@ -104,7 +104,7 @@ var serverFaults = []fault{
 		},
 	},
 	{
-		what: "API server killed and started again, and records changed, while the exporter was cut off", sign: watchDown,
+		what: "API server killed and started again, and records changed, while the exporter was cut off", sign: watchDown, long: true,
 		begin: func(t *testing.T, s *stage) func() {
 			s.leadTo(t, shared.config.Host)
 			s.relay.Off()
@@ -116,7 +116,7 @@ var serverFaults = []fault{
 		},
 	},
 	{
-		what: "API server hangs: it accepts connections and never answers", sign: watchDown, still: true,
+		what: "API server hangs: it accepts connections and never answers", sign: watchDown, still: true, long: true,
 		begin: func(t *testing.T, s *stage) func() {
 			s.leadTo(t, shared.config.Host)
 			shared.Signal(syscall.SIGSTOP)
@@ -167,7 +167,7 @@ var serverFaults = []fault{
 		},
 	},
 	slowed("every request takes 3 s", sign{}, 3*time.Second),
-	slowed("no request is answered", watchDown, time.Hour),
+	slowed("no request is answered, on connections that are alive", watchDown, time.Hour),
 	meddled("429 with Retry-After, by priority and fairness", watchDown, func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
 		w.Header().Set("Retry-After", "1")
 		http.Error(w, "Too many requests, please try again later.", http.StatusTooManyRequests)
@@ -258,7 +258,7 @@ func unreadable(what string, with meddler) fault {
 
 // slowed is a fault that holds back each request for some time. In the end all of them are passed on.
 func slowed(what string, sign sign, by time.Duration) fault {
-	return fault{what: what, sign: sign, quick: true, begin: func(t *testing.T, s *stage) func() {
+	return fault{what: what, sign: sign, quick: by < time.Minute, begin: func(t *testing.T, s *stage) func() {
 		ended := make(chan struct{})
 		end := s.meddle(t, func(w http.ResponseWriter, r *http.Request, pass http.Handler) {
 			select {
