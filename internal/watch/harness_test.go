@@ -67,7 +67,7 @@ func (c *cluster) write(name string, number int, status release.Status, uid, cha
 		payload = "garbage"
 	}
 	if chart == "bomb" { // it takes a thousand times as long
-		payload = `{"config":[` + strings.Repeat(strings.Repeat("[", 9000)+strings.Repeat("]", 9000)+",", 40) + "0]," + payload[1:]
+		payload = `{"config":[` + strings.Repeat(strings.Repeat("[", 9000)+strings.Repeat("]", 9000)+",", 10) + "0]," + payload[1:]
 	}
 	c.mu.Lock()
 	old := c.payloads[object]
