@@ -29,6 +29,9 @@ const (
 	retryMax = 2 * time.Second
 	// fetchTimeout bounds one GET, with its response.
 	fetchTimeout = 10 * time.Second
+	// undecodableDelay is when an undecodable payload is read again whose record was written again: whoever edits a
+	// label of it would otherwise cost a GET of up to a mebibyte, and a line of the log.
+	undecodableDelay = time.Second
 	// rereadsPerSecond bounds the GETs that viewers of pages cause, and rereadTimeout how long a viewer waits
 	// for one.
 	rereadsPerSecond = 5
@@ -48,14 +51,22 @@ type fetcher struct {
 	mu       sync.Mutex
 	failures map[release.Key]*release.Failure // guarded by mu; the last one of each payload that is tried again
 	reread   map[release.Key]uint64           // guarded by mu; the resource version that was last read again, or tried
+	// undecodable is guarded by mu. It has the undecodable payloads of the last second, and when they were read.
+	undecodable map[release.Key]undecodable
+}
+
+type undecodable struct {
+	uid release.UID
+	at  time.Time
 }
 
 func newFetcher(core rest.Interface, metrics *telemetry, log *slog.Logger) *fetcher {
 	return &fetcher{
 		core: core, metrics: metrics, log: log,
-		limiter:  rate.NewLimiter(rereadsPerSecond, 2*rereadsPerSecond),
-		failures: make(map[release.Key]*release.Failure),
-		reread:   make(map[release.Key]uint64),
+		limiter:     rate.NewLimiter(rereadsPerSecond, 2*rereadsPerSecond),
+		failures:    make(map[release.Key]*release.Failure),
+		reread:      make(map[release.Key]uint64),
+		undecodable: make(map[release.Key]undecodable),
 	}
 }
 
@@ -70,7 +81,7 @@ type outcome struct {
 // decode.ErrFar. A failure ends here: it is counted, and logged once.
 func (f *fetcher) fetch(ctx context.Context, key release.Key, rev *release.Revision, head headReader) (outcome, error) {
 	g := group{rev.Storage, key.Namespace}
-	if delay := f.forbidden.delay(g); delay > 0 {
+	if delay := max(f.forbidden.delay(g), f.undecodableDelay(key, rev)); delay > 0 {
 		return outcome{delay: delay}, nil
 	}
 	p, err := f.get(ctx, key, rev, head)
@@ -85,6 +96,7 @@ func (f *fetcher) fetch(ctx context.Context, key release.Key, rev *release.Revis
 	switch {
 	case err == nil:
 		if p.Problem != "" {
+			f.setUndecodable(key, rev)
 			log.Warn("Cannot decode the payload; status and revision are still exposed", "object", rev.Object(key.Name), "reason", p.Problem)
 		}
 		return outcome{payload: &p, allowed: f.forbidden.allow(g)}, nil
@@ -144,6 +156,24 @@ func (f *fetcher) forget(key release.Key) {
 	defer f.mu.Unlock()
 	delete(f.failures, key)
 	delete(f.reread, key)
+}
+
+func (f *fetcher) setUndecodable(key release.Key, rev *release.Revision) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	maps.DeleteFunc(f.undecodable, func(_ release.Key, last undecodable) bool { return time.Since(last.at) > undecodableDelay })
+	f.undecodable[key] = undecodable{rev.UID, time.Now()}
+}
+
+// undecodableDelay returns for how long a read has to wait because it would be the second one of a payload within
+// undecodableDelay. The payload of another revision may be read.
+func (f *fetcher) undecodableDelay(key release.Key, rev *release.Revision) time.Duration {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if last := f.undecodable[key]; last.uid == rev.UID {
+		return undecodableDelay - time.Since(last.at)
+	}
+	return 0
 }
 
 // setFailure remembers why a payload could not be read; nil forgets it. After a failure that passes by itself,

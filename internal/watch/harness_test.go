@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -66,10 +67,10 @@ func (c *cluster) write(name string, number int, status release.Status, uid, cha
 		payload = "garbage"
 	}
 	if chart == "bomb" { // it takes a thousand times as long
-		payload = `{"config":[` + strings.Repeat(strings.Repeat("[", 9000)+strings.Repeat("]", 9000)+",", 40) + "0]," + payload[1:]
+		payload = `{"config":[` + strings.Repeat(strings.Repeat("[", 9000)+strings.Repeat("]", 9000)+",", 10) + "0]," + payload[1:]
 	}
 	c.mu.Lock()
-	_, known := c.payloads[object]
+	old := c.payloads[object]
 	c.payloads[object] = &corev1.Secret{
 		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"}, ObjectMeta: meta,
 		Data: map[string][]byte{"release": []byte(base64.StdEncoding.EncodeToString([]byte(payload)))},
@@ -77,9 +78,10 @@ func (c *cluster) write(name string, number int, status release.Status, uid, cha
 	c.mu.Unlock()
 	partial := &metav1.PartialObjectMetadata{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"}, ObjectMeta: meta}
 	var err error
-	if known {
-		partial.ResourceVersion = "2"
-		c.setVersion(object, "2")
+	if old != nil {
+		version, _ := strconv.Atoi(old.ResourceVersion)
+		partial.ResourceVersion = strconv.Itoa(version + 1)
+		c.setVersion(object, partial.ResourceVersion)
 		err = c.metadata.Tracker().Update(secrets, partial, "ns")
 	} else {
 		err = c.metadata.Tracker().Create(secrets, partial, "ns")

@@ -177,6 +177,30 @@ func TestAnUndecodablePayloadIsReadAgainOnlyWhenItIsWrittenAgain(t *testing.T) {
 	})
 }
 
+// TestAnUndecodablePayloadIsReadOncePerSecond writes a record again and again. To write a label costs nothing, and to read
+// a payload up to a mebibyte.
+func TestAnUndecodablePayloadIsReadOncePerSecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		c.write("a", 1, release.Deployed, "a1", "garbage")
+		w := c.start()
+		for range 100 {
+			advance(50 * time.Millisecond)
+			c.write("a", 1, release.Deployed, "a1", "garbage")
+		}
+		advance(time.Second)
+		if got := c.total(); got < 5 || got > 8 {
+			t.Errorf("%d GETs for 100 writes in 5 s", got)
+		}
+		c.write("a", 1, release.Deployed, "a1", "repaired")
+		c.write("a", 2, release.Deployed, "a2", "next")
+		synctest.Wait()
+		if w.chart("a") != "next" {
+			t.Error("the next revision has to wait")
+		}
+	})
+}
+
 func TestAListThatFailsIsNamedUntilItHeals(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t)
