@@ -277,7 +277,7 @@ func slowed(what string, sign sign, by time.Duration) fault {
 
 // relisted is a fault of lists. The watch has to start over.
 func relisted(what string, sign sign, with meddler) fault {
-	return meddled(what, sign, startsOver(1, with))
+	return fault{what: what, sign: sign, quick: true, begin: func(t *testing.T, s *stage) func() { return s.meddle(t, startsOver(1, with)) }}
 }
 
 // startsOver says of some watches that would be resumed that their version has gone, and has lists meddled with.
