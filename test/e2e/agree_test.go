@@ -66,7 +66,7 @@ func TestAgreement(t *testing.T) {
 		case w.did/between > suffered:
 			fault := faults[suffered%len(faults)]
 			t.Logf("after %d operations: %s", w.did, fault.what)
-			_, healed := s.suffer(t, fault, 0)
+			_, healed := s.suffer(t, fault.andOperations(w.IntN(30)), 0)
 			took["fault"] = append(took["fault"], healed)
 			s.leadTo(t, shared.config.Host)
 			eventually(t, healedWithin, func() error { return watchUp(s, 1) })
@@ -100,6 +100,20 @@ func TestAgreement(t *testing.T) {
 		t.Errorf("1 write of 100 is shown later than %s", usuallyWithin)
 	}
 	reportAgreement(t, "agreement", table.String())
+}
+
+// andOperations is the same fault with more operations while it lasts.
+func (f fault) andOperations(n int) fault {
+	begin := f.begin
+	f.begin = func(t *testing.T, s *stage) func() {
+		end := begin(t, s)
+		for !f.still && n > 0 {
+			s.operate(t)
+			n--
+		}
+		return end
+	}
+	return f
 }
 
 var exporterKilled = fault{
