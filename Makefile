@@ -199,9 +199,9 @@ tenants: ## Measure shards, authorization, and a tenant who writes 50,000 releas
 	$(GO) run ./test/scale tenants -releases 10000 -templates 8 $(if $(OUT),-out $(OUT))
 
 .PHONY: flood
-flood: ## Measure floods of upgrades, deletions, other Secrets and scrapes (OUT=docs/flood)
+flood: ## Measure floods of upgrades, deletions, other Secrets and scrapes (OUT=docs/flood FLOOD="-others=1000 …")
 	$(call each,bin/helm-state-metrics bin/cluster bin/helm4)
-	$(GO) run ./test/scale flood -releases 10000 -namespaces 1000 -templates 1 $(if $(OUT),-out $(OUT))
+	$(GO) run ./test/scale flood -releases 10000 -namespaces 1000 -templates 1 $(FLOOD) $(if $(OUT),-out $(OUT))
 
 .PHONY: soak
 soak: ## Change releases for a long time, and check that nothing grows (SOAK=30m OUT=docs/soak)

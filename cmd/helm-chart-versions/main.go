@@ -25,6 +25,7 @@ import (
 
 	"github.com/helm-state-metrics/helm-state-metrics/internal/chartrepo"
 	"github.com/helm-state-metrics/helm-state-metrics/internal/cli"
+	"github.com/helm-state-metrics/helm-state-metrics/internal/metrics"
 	"github.com/helm-state-metrics/helm-state-metrics/internal/serve"
 	"github.com/helm-state-metrics/helm-state-metrics/internal/versions"
 )
@@ -99,8 +100,8 @@ func listen(cfg *config, tracker *versions.Tracker, registry *prometheus.Registr
 	); err != nil {
 		return nil, err
 	}
-	metrics := promhttp.HandlerFor(registry, promhttp.HandlerOpts{ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelError), MaxRequestsInFlight: 16})
-	shown, err := tracker.Routes(version.Version, metrics)
+	scrape := promhttp.HandlerFor(registry, promhttp.HandlerOpts{ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelError)})
+	shown, err := tracker.Routes(version.Version, metrics.Limited(scrape))
 	if err != nil {
 		return nil, err
 	}

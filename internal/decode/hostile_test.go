@@ -97,11 +97,15 @@ func TestHostilePayloads(t *testing.T) {
 	}
 }
 
-// BenchmarkHostile shows the worst that one payload can cost: all of it, and its beginning.
+// BenchmarkHostile shows the worst that one payload can cost: all of it, and its beginning. The others cost less.
 func BenchmarkHostile(b *testing.B) {
 	d := &decode.Decoder{}
 	for how, decode := range map[string]func(io.Reader) (release.Head, error){"all": d.Head, "beginning": d.Near} {
-		for name, test := range hostilePayloads() {
+		all := hostilePayloads()
+		for _, name := range []string{
+			"a gzip bomb of one member", "a gzip bomb of nested arrays", "a mebibyte of empty gzip blocks", "a gzip bomb in a string that is kept",
+		} {
+			test := all[name]
 			b.Run(how+"/"+name, func(b *testing.B) {
 				b.ReportAllocs()
 				for b.Loop() {

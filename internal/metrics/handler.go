@@ -41,6 +41,21 @@ func NewHandler(store *Store, telemetry prometheus.Gatherer) *Handler {
 	}
 }
 
+// Limited returns a handler for the scrapes of another program, which are answered a few at a time as those of a Handler
+// are: whoever reads slowly loses its place to whoever waits.
+func Limited(next http.Handler) http.Handler {
+	scrapes := newPlaces()
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		mine := scrapes.take(req.Context(), w)
+		if mine == nil {
+			tooMany(w)
+			return
+		}
+		defer scrapes.leave(mine)
+		next.ServeHTTP(mine, req)
+	})
+}
+
 // ServeHTTP answers with 503 until the initial lists have been delivered: an empty response would read as the
 // end of all releases, and fire or resolve alerts.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, req *http.Request) {
@@ -55,7 +70,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 	mine := scrapes.take(req.Context(), w)
 	if mine == nil {
-		unavailable(w, fmt.Sprintf("already answering %d scrapes; scrape less often, or from fewer places", maxScrapes))
+		tooMany(w)
 		return
 	}
 	defer scrapes.leave(mine)
@@ -87,6 +102,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	if write(out, tail) == nil {
 		_ = out.Flush() // it fails if the client has gone away
 	}
+}
+
+func tooMany(w http.ResponseWriter) {
+	unavailable(w, fmt.Sprintf("already answering %d scrapes; scrape less often, or from fewer places", maxScrapes))
 }
 
 func unavailable(w http.ResponseWriter, why string) {

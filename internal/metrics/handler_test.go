@@ -490,12 +490,19 @@ func TestWhoWaitsGetsAPlaceInTime(t *testing.T) {
 // TestWhoReadsSlowlyLoses lets clients ask for everything and read nothing, again and again, over real connections: what
 // they are sent does not fit into the buffers of these.
 func TestWhoReadsSlowlyLoses(t *testing.T) {
-	for name, http2 := range map[string]bool{"HTTP/1.1": false, "HTTP/2, in one connection": true} {
+	h, store := handler(t, metrics.Options{}, fleet.Of(10_000))
+	store.Synced()
+	large := text(h)
+	other := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(large) })
+	for name, tc := range map[string]struct {
+		http.Handler
+		http2 bool
+	}{
+		"HTTP/1.1": {h, false}, "HTTP/2, in one connection": {h, true}, "another program": {metrics.Limited(other), false},
+	} {
 		t.Run(name, func(t *testing.T) {
-			h, store := handler(t, metrics.Options{}, fleet.Of(10_000))
-			store.Synced()
-			server := httptest.NewUnstartedServer(h)
-			server.EnableHTTP2 = http2
+			server := httptest.NewUnstartedServer(tc.Handler)
+			server.EnableHTTP2 = tc.http2
 			server.StartTLS()
 			defer server.Close()
 			defer server.CloseClientConnections()
@@ -522,7 +529,7 @@ func TestWhoReadsSlowlyLoses(t *testing.T) {
 				}
 				_, err = io.Copy(io.Discard, response.Body)
 				response.Body.Close()
-				if err != nil || response.StatusCode != http.StatusOK || http2 != (response.ProtoMajor == 2) {
+				if err != nil || response.StatusCode != http.StatusOK || tc.http2 != (response.ProtoMajor == 2) {
 					t.Errorf("a client that reads at once got %s %d, %v", response.Proto, response.StatusCode, err)
 				}
 			}

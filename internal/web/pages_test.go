@@ -1,6 +1,7 @@
 package web_test
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -185,7 +186,7 @@ func TestNothingIsTakenForMarkup(t *testing.T) {
 		f.set(r, undecodable("shop", "broken"))
 		handler, asked := routes(t, f), url.QueryEscape("no such "+text)
 		all := make(map[string]string)
-		for _, path := range []string{"/", "/releases/shop/cart", "/releases/shop/broken", "/?q=%s", "/?namespace=%s", "/?chart=%s", "/?sort=%s", "/?status=%s", "/releases/%s/x"} {
+		for _, path := range []string{"/", "/releases/shop/cart", "/releases/shop/broken", "/api/v1/releases/shop/cart", "/?q=%s", "/?namespace=%s", "/?chart=%s", "/?sort=%s", "/?status=%s", "/releases/%s/x"} {
 			all[path] = ask(handler, http.MethodGet, strings.Replace(path, "%s", asked, 1)).body
 		}
 		return all
@@ -193,7 +194,17 @@ func TestNothingIsTakenForMarkup(t *testing.T) {
 	plain := pages("plain")
 	for name, text := range hostile.Texts() {
 		t.Run(name, func(t *testing.T) {
-			for path, page := range pages(text) {
+			all := pages(text)
+			var answer struct{ Chart, ChartVersion, AppVersion, Description string }
+			api := "/api/v1/releases/shop/cart"
+			if err := json.Unmarshal([]byte(all[api]), &answer); err != nil {
+				t.Error(err)
+			}
+			if want := hostile.Plain(text); answer.Chart != want || answer.ChartVersion != want || answer.AppVersion != want || answer.Description != want {
+				t.Errorf("the API says %+v", answer)
+			}
+			delete(all, api)
+			for path, page := range all {
 				if diff := cmp.Diff(hostile.Markup(plain[path]), hostile.Markup(page)); diff != "" {
 					t.Errorf("elements of %s (-want +got):\n%s", path, diff)
 				}

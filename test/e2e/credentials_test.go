@@ -185,6 +185,7 @@ func reset(_ *testing.T, s *stage) { s.relay.Reset() }
 func (s *stage) install(t *testing.T) {
 	t.Helper()
 	write(t, s.namespaces[0], cluster.Secret(fmt.Sprintf("new-%d", time.Now().UnixNano()), 1, "deployed", validPayload()))
+	delete(s.known, s.namespaces[0])
 }
 
 // seenInFirst is a sign that concerns the first namespace alone: its watch is up or down, those of all others are up, and

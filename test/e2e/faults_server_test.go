@@ -104,7 +104,7 @@ var serverFaults = []fault{
 		},
 	},
 	{
-		what: "API server killed and started again, and records changed, while the exporter was cut off", sign: watchDown,
+		what: "API server killed and started again, and records changed, while the exporter was cut off", sign: watchDown, long: true,
 		begin: func(t *testing.T, s *stage) func() {
 			s.leadTo(t, shared.config.Host)
 			s.relay.Off()
@@ -116,7 +116,7 @@ var serverFaults = []fault{
 		},
 	},
 	{
-		what: "API server hangs: it accepts connections and never answers", sign: watchDown, still: true,
+		what: "API server hangs: it accepts connections and never answers", sign: watchDown, still: true, long: true,
 		begin: func(t *testing.T, s *stage) func() {
 			s.leadTo(t, shared.config.Host)
 			shared.Signal(syscall.SIGSTOP)

@@ -4,9 +4,11 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -47,7 +49,7 @@ func attacks() map[string]attack {
 		"two charts":                   {`{` + valid + `,` + valid + `,` + info + `}`, nil, 0, "json"},
 		"a chart in upper case":        {`{"Chart":{"metadata":{"name":"` + marker + `"}},` + info + `,` + valid + `}`, nil, 0, "json"},
 		"a version in both cases":      {`{` + info + `,"chart":{"metadata":{"version":"1","VERSION":"2"}}}`, nil, 0, "json"},
-		"the head behind 20,000 names": {`{"` + strings.Repeat(`a":0,"`, 20_000) + `":0,` + info + `,` + valid + `}`, chart, updated, ""},
+		"the head behind 11,000 names": {`{"` + strings.Repeat(`a":0,"`, 11_000) + `":0,` + info + `,` + valid + `}`, chart, updated, ""},
 		"a version that is too long":   {`{` + info + `,"chart":{"metadata":{"version":"` + strings.Repeat(marker, 100) + `"}}}`, nil, 0, "limit"},
 		"nested too deep":              {`{"a":` + strings.Repeat("[", 20_000) + strings.Repeat("]", 20_000) + `,` + info + `,` + valid + `}`, nil, 0, "limit"},
 	}
@@ -135,6 +137,41 @@ func writeOdd(t *testing.T, namespace string, want series) {
 	// Neither label nor object has a number that Helm could have written.
 	for i, version := range []string{"0", "9223372036854775808", "1e3", "0x10", "", "1.5"} {
 		write(t, namespace, odd(fmt.Sprintf("sh.helm.release.v1.none.v%d.v-1", i), map[string]string{"name": "none", "version": version}))
+	}
+}
+
+// TestBombsDelayNobody lets one tenant write records that take as long to decode as any can, before another one writes a
+// release. That one is complete within five seconds.
+func TestBombsDelayNobody(t *testing.T) {
+	t.Parallel()
+	victim, attacker := newNamespace(t, "victim"), newNamespace(t, "attacker")
+	e := startExporter(t, shared.kubeconfig(t, access{}), "--namespaces="+victim+","+attacker)
+	e.awaitReady(t)
+	const bombs = 24
+	documents := []string{`{"":0` + strings.Repeat(`,"":0`, 4<<20), `{"info":{"description":"` + strings.Repeat("a", 20<<20)} // the slowest, the largest
+	for i := range bombs {
+		zipped := payload.Gzip([]byte(documents[i%2]))
+		bomb := payload.Base64(append(zipped, make([]byte, 768<<10-len(zipped))...)) // the largest that is stored
+		write(t, attacker, cluster.Secret(fmt.Sprint("bomb-", i), 1, "deployed", bomb))
+	}
+	want := shown(write(t, victim, cluster.Secret("app", 1, "deployed", validPayload())), "valid")
+	start := time.Now()
+	eventually(t, 5*time.Second, e.shows(want, victim))
+	took := time.Since(start)
+	const decoded = `helm_state_metrics_decode_errors_total{reason="limit"}`
+	eventually(t, patience, func() error {
+		all, err := e.scrape()
+		if err == nil && all[decoded] < 4 {
+			err = fmt.Errorf("%v bombs were decoded", all[decoded])
+		}
+		return err
+	})
+	var most int64 // KiB
+	_, peak, _ := strings.Cut(string(expect.Value(os.ReadFile(fmt.Sprintf("/proc/%d/status", e.PID())))(t)), "VmHWM:")
+	_ = expect.Value(fmt.Sscan(peak, &most))(t)
+	t.Logf("complete after %s; the exporter held up to %d MB", took.Round(time.Millisecond), most>>10)
+	if most<<10 > 2*largestRSS {
+		t.Error("that is too much")
 	}
 }
 

@@ -255,6 +255,30 @@ func TestTenantsCannotAskForMore(t *testing.T) {
 			t.Errorf("/metrics%s tells of another namespace: %s", query, body)
 		}
 	}
+	// The rights are those of one token, whatever else a request has.
+	own := door(g.metrics)
+	for name, q := range map[string]question{
+		"a method":                    {text: ask("HEAD", "/metrics", "Connection: close", "Authorization: Bearer "+token), statuses: is(403)},
+		"a body":                      {text: ask("GET", "/metrics", "Authorization: Bearer "+token, fmt.Sprint("Content-Length: ", len("namespace="+g.one))) + "namespace=" + g.one, statuses: is(403)},
+		"a body, and a query":         {text: ask("GET", "/metrics?namespace="+g.one, "Authorization: Bearer "+token, fmt.Sprint("Content-Length: ", len("namespace="+g.two))) + "namespace=" + g.two, statuses: is(200), part: g.one},
+		"a write":                     {text: ask("POST", "/metrics?namespace="+g.one, "Connection: close", "Authorization: Bearer "+token), statuses: is(405)},
+		"another user":                {text: get("/metrics", "Authorization: Bearer "+token, "Impersonate-User: "+g.platform.Name, "X-Remote-User: "+g.platform.Name), statuses: is(403)},
+		"another path":                {text: get("/metrics", "Authorization: Bearer "+token, "X-Original-URL: /metrics?namespace="+g.one), statuses: is(403)},
+		"two tokens":                  {text: get("/metrics?namespace="+g.one, "Authorization: Bearer "+token, "Authorization: Bearer "+tokenOf(t, g.platform)), statuses: is(401)},
+		"a password":                  {text: get("/metrics?namespace="+g.one, "Authorization: Basic Og=="), statuses: is(401)},
+		"a token in the query":        {text: get("/metrics?namespace=" + g.one + "&access_token=" + token), statuses: is(401)},
+		"a token that is too long":    {text: get("/metrics?namespace="+g.one, "Authorization: Bearer "+strings.Repeat("a", 40<<10)), statuses: is(431)},
+		"a path that is cleaned":      {text: get("//metrics?namespace=" + g.two), statuses: is(307), header: "Location: /metrics?namespace=" + g.two},
+		"a path that is encoded":      {text: get("/%6detrics?namespace="+g.two, "Authorization: Bearer "+token), statuses: is(403)},
+		"a host that has another one": {text: get("http://localhost/metrics?namespace="+g.two, "Authorization: Bearer "+token), statuses: is(403)},
+		"a namespace with a dot":      {text: get("/metrics?namespace="+g.one+".", "Authorization: Bearer "+token), statuses: is(400)},
+		"all namespaces":              {text: get("/metrics?namespace=*", "Authorization: Bearer "+token), statuses: is(400)},
+		"more than a hundred":         {text: get("/metrics?namespace="+g.one+strings.Repeat("&namespace=x", 2000), "Authorization: Bearer "+token), statuses: is(403)},
+		"many families":               {text: get("/metrics?"+strings.Repeat("name[]=x&", 2000)+"namespace="+g.one, "Authorization: Bearer "+token), statuses: is(200)},
+		"too many parameters":         {text: get("/metrics?"+strings.Repeat("a&", 12_000)+"namespace="+g.one, "Authorization: Bearer "+token), statuses: is(400)},
+	} {
+		t.Run(name, func(t *testing.T) { q.check(t, own, fmt.Sprintf("namespace=%q", g.two)) })
+	}
 	// The other addresses do not ask for tokens.
 	expect.NoError(t, g.answers("/readyz", http.StatusOK)())
 	expect.NoError(t, g.answers("/", http.StatusOK)())
@@ -291,6 +315,23 @@ func TestTokens(t *testing.T) {
 			}
 		})
 	}
+	t.Run("one of an account that is deleted", func(t *testing.T) {
+		// One that was used before works for two minutes more: TestAnswersExpire in internal/auth.
+		leaver := account(t, g.one, "leaver")
+		grant(t, g.one, leaver, metricsOf)
+		known, unknown := tokenOf(t, leaver), tokenOf(t, leaver)
+		review := &authenticationv1.TokenReview{Spec: authenticationv1.TokenReviewSpec{Token: tokenOf(t, leaver)}}
+		eventually(t, patience, g.gets(known, query, 200, "helm_release_info{"))
+		expect.NoError(t, shared.client.CoreV1().ServiceAccounts(g.one).Delete(t.Context(), leaver.Name, metav1.DeleteOptions{}))
+		eventually(t, patience, func() error {
+			got, err := shared.client.AuthenticationV1().TokenReviews().Create(t.Context(), review, metav1.CreateOptions{})
+			if err == nil && got.Status.Authenticated {
+				err = errors.New("the API server accepts a token of an account that is deleted")
+			}
+			return err
+		})
+		expect.NoError(t, g.gets(unknown, query, 401, "rejects the token")())
+	})
 	t.Run("one that expires", func(t *testing.T) {
 		// The API server accepts a token for one minute more, and remembers for ten seconds that it did.
 		short := resigned(t, token, time.Now().Add(8*time.Second-time.Minute))

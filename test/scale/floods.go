@@ -42,8 +42,6 @@ const (
 	// scrapers want scrapesPerSecond together.
 	scrapers         = 50
 	scrapesPerSecond = 500
-	// scrapeFlood is how long these two floods last.
-	scrapeFlood = 20 * time.Second
 )
 
 // The limits of every flood.
@@ -274,7 +272,7 @@ func (f *flooding) writeStrangers(ctx context.Context, one *flood) error {
 // emptyAll deletes all records of all namespaces but the quiet one.
 func (f *flooding) emptyAll(ctx context.Context, one *flood) error {
 	one.writes = 2 * f.cfg.releases
-	return times(ctx, f.cfg.namespaces, f.cfg.namespaces, func(ctx context.Context, n int) error {
+	return times(ctx, f.cfg.namespaces, writers, func(ctx context.Context, n int) error {
 		return f.client.CoreV1().Secrets(namespaceName(f.cfg, n)).DeleteCollection(ctx, metav1.DeleteOptions{}, records())
 	})
 }
@@ -306,7 +304,7 @@ func (f *flooding) upgradeOne(ctx context.Context, one *flood) error {
 
 // scrapeOften scrapes with many clients, as often as is wanted of them together.
 func (f *flooding) scrapeOften(ctx context.Context, one *flood) error {
-	limited, cancel := context.WithTimeout(ctx, scrapeFlood)
+	limited, cancel := context.WithTimeout(ctx, f.cfg.lasts)
 	defer cancel()
 	took := make([][]time.Duration, scrapers)
 	err := times(ctx, scrapers, scrapers, func(_ context.Context, n int) (err error) {
@@ -317,13 +315,13 @@ func (f *flooding) scrapeOften(ctx context.Context, one *flood) error {
 	if err != nil || len(all) == 0 {
 		return errors.Join(err, ctx.Err())
 	}
-	one.note = fmt.Sprintf("%.0f a second were answered, 99%% of them within %s", float64(len(all))/scrapeFlood.Seconds(), inSeconds.format(quantile(all, 0.99).Seconds()))
+	one.note = fmt.Sprintf("%.0f a second were answered, 99%% of them within %s", float64(len(all))/f.cfg.lasts.Seconds(), inSeconds.format(quantile(all, 0.99).Seconds()))
 	return nil
 }
 
 // scrapeSlowly holds all places with clients that read nothing or little, and come back when they are cut off.
 func (f *flooding) scrapeSlowly(ctx context.Context, one *flood) error {
-	ctx, cancel := context.WithTimeout(ctx, scrapeFlood)
+	ctx, cancel := context.WithTimeout(ctx, f.cfg.lasts)
 	defer cancel()
 	var came atomic.Int64
 	err := times(ctx, slowClients, slowClients, func(ctx context.Context, n int) error {
@@ -347,10 +345,11 @@ func hold(ctx context.Context, address string, speed int) error {
 		return err
 	}
 	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
 	if err := conn.(*net.TCPConn).SetReadBuffer(4 << 10); err != nil {
 		return err
 	}
-	if _, err := io.WriteString(conn, "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"); err != nil {
+	if _, err := io.WriteString(conn, "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"); err != nil {
 		return err
 	}
 	if speed == 0 {

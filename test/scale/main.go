@@ -52,6 +52,7 @@ type config struct {
 	flood      int
 	times      int
 	others     int
+	lasts      time.Duration
 	soak       time.Duration
 	out        string
 }
@@ -71,6 +72,7 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 	flags.IntVar(&cfg.flood, "flood", 50_000, "how many releases one tenant writes at once, when many tenants are measured")
 	flags.IntVar(&cfg.times, "times", 10_000, "how many times one release is upgraded, and one record rewritten, when floods are measured")
 	flags.IntVar(&cfg.others, "others", 100_000, "how many Secrets of other types there are, when floods are measured")
+	flags.DurationVar(&cfg.lasts, "lasts", 20*time.Second, "how long floods of scrapes last")
 	flags.DurationVar(&cfg.soak, "soak", 30*time.Minute, "how long to soak")
 	flags.StringVar(&cfg.out, "out", "", "write the report to files of this name, too, with the suffixes .md and .json")
 	if err := flags.Parse(args); err != nil {

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -268,7 +270,7 @@ const (
 
 // format writes a number for people, with three digits or so.
 func (u unit) format(v float64) string {
-	if v < 0 {
+	if v < 0 && u != inNumbers {
 		return "-" + u.format(-v)
 	}
 	switch u {
@@ -282,7 +284,7 @@ func (u unit) format(v float64) string {
 	case inTimes:
 		return fmt.Sprintf("%.0f×", v)
 	}
-	return fmt.Sprintf("%.0f", v)
+	return strconv.Itoa(int(math.Round(v)))
 }
 
 // scaled picks the first unit that leaves less than its size, or the last one.

@@ -2,6 +2,10 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"io"
+	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -11,6 +15,7 @@ import (
 	"github.com/helm-state-metrics/helm-state-metrics/test/support/cluster"
 	"github.com/helm-state-metrics/helm-state-metrics/test/support/expect"
 	"github.com/helm-state-metrics/helm-state-metrics/test/support/payload"
+	"github.com/helm-state-metrics/helm-state-metrics/test/support/process"
 )
 
 func TestParseBenchmarks(t *testing.T) {
@@ -66,6 +71,7 @@ func TestFormat(t *testing.T) {
 		{inTimes, 254.4, "254×"},
 		{inNumbers, 13018, "13018"},
 		{inBytes, -1_500_000, "-1.50 MB"},
+		{inNumbers, -0.3, "0"},
 	} {
 		if got := c.unit.format(c.value); got != c.want {
 			t.Errorf("%v %s is written %q, want %q", c.value, c.unit, got, c.want)
@@ -106,5 +112,66 @@ func TestRevisionsDifferInTheirHeads(t *testing.T) {
 	}
 	if len(records) != 3 || len(seen) != 3 {
 		t.Errorf("%d records have %d chart versions, want 3 of 3 revisions", len(records), len(seen))
+	}
+}
+
+// TestFloods is the short form of make flood and make soak.
+func TestFloods(t *testing.T) {
+	t.Parallel()
+	expect.NoError(t, process.Missing("cluster", "helm-state-metrics"))
+	cfg := config{
+		exporter: process.Path("helm-state-metrics"), releases: 100, namespaces: 20, templates: 1,
+		times: 200, others: 200, lasts: 2 * time.Second, soak: 3 * time.Second,
+	}
+	for name, do := range map[string]func(context.Context, config, io.Writer, io.Writer) error{"flood": measureFloods, "soak": soak} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			expect.NoError(t, do(t.Context(), cfg, t.Output(), t.Output()))
+		})
+	}
+}
+
+func TestALeakIsSeen(t *testing.T) {
+	var samples []sample
+	for n := range 300 {
+		at := time.Duration(n) * 5 * time.Second
+		noise := float64(n*7919%100)*1e4 - 5e5
+		samples = append(samples, sample{at: at, rss: 60e6 + 8e3*at.Seconds() + noise, goroutines: 50 + float64(n%3)})
+	}
+	leak := fit(samples, func(s sample) float64 { return s.rss })
+	if math.Abs(leak.perSecond-8e3) > 100 || math.Abs(leak.growth-11.96e6) > 2e5 || leak.uncertain > 100 {
+		t.Errorf("8 kB a second are seen as %+v", leak)
+	}
+	leak.name, leak.unit, leak.most = "resident memory", inBytes, 6e6
+	steady := fit(samples, func(s sample) float64 { return s.goroutines })
+	steady.name, steady.most = "goroutines", 5
+	if err := grown([]trend{leak, steady}); err == nil || strings.Contains(err.Error(), "goroutines") || !strings.Contains(err.Error(), "resident memory") {
+		t.Errorf("got %v, want an error about the memory alone", err)
+	}
+	if err := grown([]trend{{name: "nothing measured", growth: math.NaN(), most: 1}}); err == nil {
+		t.Error("a soak without samples is no error")
+	}
+}
+
+func TestAFloodIsJudged(t *testing.T) {
+	fine := flood{newest: 3, gets: 3, right: time.Second, scrapes: []time.Duration{1}, pages: []time.Duration{1}, still: true}
+	for what, exceed := range map[string]func(*flood){
+		"":            func(*flood) {},
+		"right after": func(f *flood) { f.right = 6 * time.Second },
+		"GETs":        func(f *flood) { f.gets++ },
+		"peak RSS":    func(f *flood) { f.rss = 1e9 },
+		"watch":       func(f *flood) { f.events = 1 },
+		"bytes":       func(f *flood) { f.received = 2000 },
+		"scrape, p99": func(f *flood) { f.scrapes[0] = 3 * time.Second },
+		"longest":     func(f *flood) { f.slow, f.scrapes[0] = true, 6*time.Second },
+		"page":        func(f *flood) { f.pages[0] = 3 * time.Second },
+	} {
+		one := fine
+		one.scrapes, one.pages = slices.Clone(fine.scrapes), slices.Clone(fine.pages)
+		exceed(&one)
+		one.judge()
+		if got := strings.Join(one.missed, "; "); (what == "") != (got == "") || !strings.HasPrefix(got, what) || len(one.missed) > 1 {
+			t.Errorf("missed is %q, want %q", got, what)
+		}
 	}
 }

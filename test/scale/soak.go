@@ -26,7 +26,7 @@ const (
 	kept             = 3 // stored revisions of a release, as with helm upgrade --history-max=3
 	// soakRound is how long releases change before the exporter has to be right.
 	soakRound = time.Minute
-	// meaningful is how long a soak has to be for its memory to be judged.
+	// meaningful is how long a soak has to be for growth to be told from noise.
 	meaningful = 10 * time.Minute
 )
 
@@ -53,7 +53,7 @@ func soak(ctx context.Context, cfg config, stdout, stderr io.Writer) error {
 	return e.flooded(ctx, fillSmall, func(f *flooding) error {
 		s := &soaking{flooding: f, flood: flood{name: "soak", page: quietNamespace + "/" + quietRelease}, begun: time.Now()}
 		e.begin("changing %d releases, %d times a second, for %s", cfg.releases, changesPerSecond, cfg.soak)
-		s.flood.do = s.churn
+		s.do = s.churn
 		if err := f.measure(ctx, &s.flood); err != nil {
 			return err
 		}
@@ -110,15 +110,17 @@ func (s *soaking) round(ctx context.Context, live []living, lasts time.Duration)
 		group.Go(func() error {
 			tick := time.NewTicker(10 * time.Millisecond)
 			defer tick.Stop()
-			for done := 0; time.Since(begin) < lasts && ctx.Err() == nil; <-tick.C {
-				for done < int(time.Since(begin).Seconds()*changesPerSecond/changers) {
-					n := changer + changers*rand.IntN((len(live)-changer+changers-1)/changers)
-					changed, err := s.change(ctx, &live[n])
-					if err != nil {
-						return err
-					}
-					done += changed
+			for done := 0; time.Since(begin) < lasts && ctx.Err() == nil; {
+				if done >= int(time.Since(begin).Seconds()*changesPerSecond/changers) {
+					<-tick.C
+					continue
 				}
+				n := changer + changers*rand.IntN((len(live)-changer+changers-1)/changers)
+				changed, err := s.change(ctx, &live[n])
+				if err != nil {
+					return err
+				}
+				done += changed
 			}
 			return nil
 		})
@@ -232,12 +234,11 @@ func (s *soaking) trends() []trend {
 		return t
 	}
 	rss := figure("resident memory", inBytes, func(s sample) float64 { return s.rss })
-	if s.cfg.soak >= meaningful {
-		rss.most = rss.mean / 10
-	}
 	goroutines := figure("goroutines", inNumbers, func(s sample) float64 { return s.goroutines })
 	files := figure("open files and connections", inNumbers, func(s sample) float64 { return s.files })
-	goroutines.most, files.most = 5, 5
+	if s.cfg.soak >= meaningful {
+		rss.most, goroutines.most, files.most = rss.mean/10, 5, 5
+	}
 	return []trend{rss, figure("heap in use", inBytes, func(s sample) float64 { return s.heap }), goroutines, files}
 }
 
