@@ -25,7 +25,6 @@ import (
 
 	"github.com/helm-state-metrics/helm-state-metrics/internal/chartrepo"
 	"github.com/helm-state-metrics/helm-state-metrics/internal/cli"
-	"github.com/helm-state-metrics/helm-state-metrics/internal/metrics"
 	"github.com/helm-state-metrics/helm-state-metrics/internal/serve"
 	"github.com/helm-state-metrics/helm-state-metrics/internal/versions"
 )
@@ -100,8 +99,8 @@ func listen(cfg *config, tracker *versions.Tracker, registry *prometheus.Registr
 	); err != nil {
 		return nil, err
 	}
-	scrape := promhttp.HandlerFor(registry, promhttp.HandlerOpts{ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelError)})
-	shown, err := tracker.Routes(version.Version, metrics.Limited(scrape))
+	metrics := promhttp.HandlerFor(registry, promhttp.HandlerOpts{ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelError)})
+	shown, err := tracker.Routes(version.Version, serve.LimitScrapes(metrics))
 	if err != nil {
 		return nil, err
 	}

@@ -68,7 +68,7 @@ type authority struct {
 // RoundTrip implements http.RoundTripper.
 func (a *authority) RoundTrip(req *http.Request) (*http.Response, error) {
 	resp, err := a.current().RoundTrip(req)
-	if unknown := (x509.UnknownAuthorityError{}); errors.As(err, &unknown) {
+	if _, unknown := errors.AsType[x509.UnknownAuthorityError](err); unknown {
 		a.mu.Lock()
 		a.read = time.Time{}
 		a.mu.Unlock()

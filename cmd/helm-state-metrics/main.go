@@ -99,7 +99,7 @@ func wire(cfg *config, cluster *rest.Config, registry *prometheus.Registry, logg
 	watcher := watch.New(w)
 
 	s := cfg.web
-	s.Metrics, s.Ready, s.Releases = metrics.NewHandler(store, registry), watcher.Ready, watcher
+	s.Metrics, s.Ready, s.Releases = limitScrapes(metrics.NewHandler(store, registry)), watcher.Ready, watcher
 	if cfg.authFilter {
 		filter := auth.Config{Audiences: cfg.audiences, Registerer: registry, Logger: logger}
 		if filter.TokenReviews, filter.SubjectAccessReviews, err = auth.Clients(cluster); err != nil {
@@ -114,6 +114,19 @@ func wire(cfg *config, cluster *rest.Config, registry *prometheus.Registry, logg
 	s.Shard, s.TotalShards = w.Shard, w.TotalShards
 	server, err := web.Listen(s)
 	return watcher, server, err
+}
+
+// limitScrapes limits scrapes of everything, and apart from them those of single namespaces: tenants must not keep the
+// platform out.
+func limitScrapes(h http.Handler) http.Handler {
+	all, some := serve.LimitScrapes(h), serve.LimitScrapes(h)
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if len(req.URL.Query()["namespace"]) > 0 {
+			some.ServeHTTP(w, req)
+		} else {
+			all.ServeHTTP(w, req)
+		}
+	})
 }
 
 // checkWebConfig returns an error if a web config file does not go with --auth-filter. The exporter-toolkit checks

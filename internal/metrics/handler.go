@@ -28,32 +28,15 @@ type Handler struct {
 	store     *Store
 	renderer  *renderer
 	telemetry prometheus.Gatherer
-	scrapes   *places
-	partial   *places   // for scrapes of single namespaces: tenants must not keep the platform out
 	writers   sync.Pool // of *bufio.Writer
 }
 
 // NewHandler returns a handler for both.
 func NewHandler(store *Store, telemetry prometheus.Gatherer) *Handler {
 	return &Handler{
-		store: store, renderer: newRenderer(store), telemetry: telemetry, scrapes: newPlaces(), partial: newPlaces(),
+		store: store, renderer: newRenderer(store), telemetry: telemetry,
 		writers: sync.Pool{New: func() any { return bufio.NewWriterSize(nil, writeSize) }},
 	}
-}
-
-// Limited returns a handler for the scrapes of another program, which are answered a few at a time as those of a Handler
-// are: whoever reads slowly loses its place to whoever waits.
-func Limited(next http.Handler) http.Handler {
-	scrapes := newPlaces()
-	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		mine := scrapes.take(req.Context(), w)
-		if mine == nil {
-			tooMany(w)
-			return
-		}
-		defer scrapes.leave(mine)
-		next.ServeHTTP(mine, req)
-	})
 }
 
 // ServeHTTP answers with 503 until the initial lists have been delivered: an empty response would read as the
@@ -64,25 +47,13 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		http.Error(w, fmt.Sprintf("invalid query: %v", err), http.StatusBadRequest)
 		return
 	}
-	scrapes := h.scrapes
-	if len(query["namespace"]) > 0 {
-		scrapes = h.partial
-	}
-	mine := scrapes.take(req.Context(), w)
-	if mine == nil {
-		tooMany(w)
-		return
-	}
-	defer scrapes.leave(mine)
-	if req.Context().Err() != nil { // the client has taken the request back, as floods over HTTP/2 do
-		return
-	}
 	format := expfmt.NegotiateAccept(req.Header, expfmt.FmtText, expfmt.FmtOpenMetrics_1_0_0, expfmt.FmtOpenMetrics_0_0_1)
 	namespaces, names := query["namespace"], query["name[]"]
 	zipped := acceptsGzip(req.Header)
 	write, ok := h.prepare(h.choose(names), namespaces, zipped)
 	if !ok {
-		unavailable(w, "the initial list of releases has not been delivered yet; /readyz says what is pending")
+		w.Header().Set("Retry-After", "1")
+		http.Error(w, "the initial list of releases has not been delivered yet; /readyz says what is pending", http.StatusServiceUnavailable)
 		return
 	}
 	tail, err := h.tail(format, namespaces, names)
@@ -98,19 +69,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	out := h.writers.Get().(*bufio.Writer)
 	defer h.writers.Put(out)
 	defer out.Reset(nil)
-	out.Reset(mine)
+	out.Reset(w)
 	if write(out, tail) == nil {
 		_ = out.Flush() // it fails if the client has gone away
 	}
-}
-
-func tooMany(w http.ResponseWriter) {
-	unavailable(w, fmt.Sprintf("already answering %d scrapes; scrape less often, or from fewer places", maxScrapes))
-}
-
-func unavailable(w http.ResponseWriter, why string) {
-	w.Header().Set("Retry-After", "1")
-	http.Error(w, why, http.StatusServiceUnavailable)
 }
 
 // prepare takes the snapshot for a response and returns what writes it, and false until the initial lists have

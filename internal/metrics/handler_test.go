@@ -3,7 +3,6 @@ package metrics_test
 import (
 	"bytes"
 	"compress/gzip"
-	"context"
 	"flag"
 	"fmt"
 	"io"
@@ -14,9 +13,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -365,18 +362,6 @@ func TestAScrapeCanBeLimited(t *testing.T) {
 	}
 }
 
-func TestARequestThatIsTakenBackIsNotAnswered(t *testing.T) {
-	h, store := handler(t, metrics.Options{}, releases())
-	store.Synced()
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	w := httptest.NewRecorder()
-	h.ServeHTTP(w, httptest.NewRequestWithContext(ctx, http.MethodGet, "/metrics", nil))
-	if w.Body.Len() > 0 {
-		t.Errorf("got %d bytes", w.Body.Len())
-	}
-}
-
 // stalled is a client that takes nothing until it is let go.
 type stalled struct {
 	*httptest.ResponseRecorder
@@ -385,176 +370,29 @@ type stalled struct {
 }
 
 func (s stalled) Write(p []byte) (int, error) {
-	s.entered <- struct{}{}
+	select {
+	case s.entered <- struct{}{}:
+	case <-s.leave:
+	}
 	<-s.leave
 	return s.ResponseRecorder.Write(p)
 }
 
-func TestStalledClientsHoldNothingButTheirTurn(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		h, store := handler(t, metrics.Options{}, releases())
-		store.Synced()
-		const turns = 16
-		entered, leave := make(chan struct{}), make(chan struct{})
-		done := make(chan struct{})
-		for range turns {
-			go func() {
-				h.ServeHTTP(stalled{httptest.NewRecorder(), entered, leave}, httptest.NewRequest(http.MethodGet, "/metrics", nil))
-				done <- struct{}{}
-			}()
-		}
-		for range turns {
-			<-entered
-		}
-		store.Set(fleet.Member(1, 2)) // does not wait
-		if w := scrape(h, nil); w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") == "" || !strings.Contains(w.Body.String(), "16 scrapes") {
-			t.Errorf("got %d %q, want 503 that says why", w.Code, w.Body)
-		}
-		partial := httptest.NewRecorder() // of a tenant, for whom there are other turns, and the other way round
-		h.ServeHTTP(partial, httptest.NewRequest(http.MethodGet, "/metrics?namespace=team", nil))
-		if partial.Code != http.StatusOK {
-			t.Errorf("got %d %q for one namespace", partial.Code, partial.Body)
-		}
-		close(leave)
-		for range turns {
-			select {
-			case <-entered: // a second chunk of the same answer
-				<-done
-			case <-done:
-			}
-		}
-		if w := scrape(h, nil); w.Code != http.StatusOK {
-			t.Errorf("got %d once the others are done", w.Code)
-		}
-	})
-}
-
-// reader is a client that takes so many bytes per second, 0 for none, until its deadline.
-type reader struct {
-	*httptest.ResponseRecorder
-	rate     int
-	deadline *time.Timer
-}
-
-func (r reader) Write(p []byte) (int, error) {
-	var taken <-chan time.Time
-	if r.rate > 0 {
-		taken = time.After(time.Duration(len(p)) * time.Second / time.Duration(r.rate))
-	}
-	select {
-	case <-taken:
-		return r.ResponseRecorder.Write(p)
-	case <-r.deadline.C:
-		return 0, os.ErrDeadlineExceeded
-	}
-}
-
-// SetWriteDeadline is for http.ResponseController.
-func (r reader) SetWriteDeadline(at time.Time) error {
-	r.deadline.Reset(time.Until(at))
-	return nil
-}
-
-// TestWhoWaitsGetsAPlaceInTime lets as many clients scrape as may wait, all the time, so that one that reads at once
-// always is the last of a full queue.
-func TestWhoWaitsGetsAPlaceInTime(t *testing.T) {
-	for name, rate := range map[string]int{"behind clients that read nothing": 0, "behind clients that read 32 kB a second": 32_000} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				h, store := handler(t, metrics.Options{}, fleet.Of(1000))
-				store.Synced()
-				ctx, stop := context.WithCancel(t.Context())
-				var slow sync.WaitGroup
-				defer slow.Wait()
-				defer stop()
-				for range 16 + 63 {
-					slow.Go(func() {
-						for ctx.Err() == nil {
-							deadline := time.NewTimer(time.Minute)
-							h.ServeHTTP(reader{httptest.NewRecorder(), rate, deadline}, httptest.NewRequestWithContext(ctx, http.MethodGet, "/metrics", nil))
-						}
-					})
-				}
-				for range 20 {
-					synctest.Wait()
-					began := time.Now()
-					if w := scrape(h, nil); w.Code != http.StatusOK || time.Since(began) > 4*time.Second {
-						t.Fatalf("got %d after %s", w.Code, time.Since(began))
-					}
-				}
-			})
-		})
-	}
-}
-
-// TestWhoReadsSlowlyLoses lets clients ask for everything and read nothing, again and again, over real connections: what
-// they are sent does not fit into the buffers of these.
-func TestWhoReadsSlowlyLoses(t *testing.T) {
-	h, store := handler(t, metrics.Options{}, fleet.Of(10_000))
+func TestAStalledClientHoldsUpNobody(t *testing.T) {
+	h, store := handler(t, metrics.Options{}, releases())
 	store.Synced()
-	large := text(h)
-	other := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(large) })
-	for name, tc := range map[string]struct {
-		http.Handler
-		http2 bool
-	}{
-		"HTTP/1.1": {h, false}, "HTTP/2, in one connection": {h, true}, "another program": {metrics.Limited(other), false},
-	} {
-		t.Run(name, func(t *testing.T) {
-			server := httptest.NewUnstartedServer(tc.Handler)
-			server.EnableHTTP2 = tc.http2
-			server.StartTLS()
-			defer server.Close()
-			defer server.CloseClientConnections()
-			ctx, stop := context.WithCancel(t.Context())
-			var slow sync.WaitGroup
-			defer slow.Wait()
-			defer stop()
-			greedy := server.Client().Transport.(*http.Transport).Clone()
-			greedy.DisableCompression = true
-			for range 17 {
-				slow.Go(func() {
-					for ctx.Err() == nil {
-						hold(ctx, &http.Client{Transport: greedy}, server.URL)
-					}
-				})
-			}
-			transport := server.Client().Transport.(*http.Transport).Clone()
-			transport.DisableCompression = true
-			client, served := &http.Client{Transport: transport, Timeout: 10 * time.Second}, 0
-			for start := time.Now(); time.Since(start) < 4*time.Second; served++ {
-				response, err := client.Get(server.URL + "/metrics")
-				if err != nil {
-					t.Fatal(err)
-				}
-				_, err = io.Copy(io.Discard, response.Body)
-				response.Body.Close()
-				if err != nil || response.StatusCode != http.StatusOK || tc.http2 != (response.ProtoMajor == 2) {
-					t.Errorf("a client that reads at once got %s %d, %v", response.Proto, response.StatusCode, err)
-				}
-			}
-			t.Logf("%d scrapes", served)
-		})
+	entered, leave, done := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	go func() {
+		h.ServeHTTP(stalled{httptest.NewRecorder(), entered, leave}, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+		close(done)
+	}()
+	<-entered
+	store.Set(fleet.Member(1, 2))
+	if w := scrape(h, nil); w.Code != http.StatusOK || !strings.Contains(w.Body.String(), fleet.Member(1, 2).Name) {
+		t.Errorf("got %d %q", w.Code, w.Body)
 	}
-}
-
-// hold asks for everything, and reads nothing of it for some seconds.
-func hold(ctx context.Context, client *http.Client, url string) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/metrics", nil)
-	if err != nil {
-		return
-	}
-	response, err := client.Do(req)
-	if err != nil {
-		return
-	}
-	defer response.Body.Close()
-	if response.StatusCode == http.StatusOK {
-		select {
-		case <-ctx.Done():
-		case <-time.After(4 * time.Second):
-		}
-	}
+	close(leave)
+	<-done
 }
 
 func TestFamiliesAreChosenByName(t *testing.T) {

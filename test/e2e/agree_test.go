@@ -118,7 +118,7 @@ func (f fault) andOperations(n int) fault {
 
 var exporterKilled = fault{
 	what: "exporter killed, and started again", quick: true,
-	begin: func(t *testing.T, s *stage) func() {
+	begin: func(_ *testing.T, s *stage) func() {
 		s.exporter.Kill()
 		return s.start
 	},
@@ -312,15 +312,15 @@ func (w *world) byHand(namespace, storage, name string, records []storedRecord) 
 			}
 		})
 	}
-	switch {
+	switch do := w.IntN(10); {
 	case last == 0:
 		create(1, "pending-install")
 		become("", pick(w, "deployed", "deployed", "failed"), 1)
-	case w.chance(40): // upgrade
+	case do < 4: // upgrade
 		create(last+1, "pending-upgrade")
 		become("deployed", "superseded", 1)
 		become("pending-upgrade", "deployed", last+1)
-	case w.chance(40): // an upgrade that fails and is rolled back
+	case do < 6: // an upgrade that fails and is rolled back
 		create(last+1, "pending-upgrade")
 		become("deployed", "deployed", 1)
 		become("pending-upgrade", "failed", last+1)
@@ -394,8 +394,8 @@ func (w *world) agrees(t *testing.T, e *exporter, within time.Duration) time.Dur
 
 // has reports whether a series is about a release in one of the namespaces.
 func (w *world) has(series string) bool {
-	_, rest, _ := strings.Cut(series, `namespace="`)
-	namespace, _, _ := strings.Cut(rest, `"`)
+	_, from, _ := strings.Cut(series, `namespace="`)
+	namespace, _, _ := strings.Cut(from, `"`)
 	return strings.HasPrefix(series, "helm_release_") && slices.Contains(w.namespaces, namespace)
 }
 

@@ -23,7 +23,6 @@ import (
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 	"k8s.io/client-go/util/cert"
 
-	"github.com/helm-state-metrics/helm-state-metrics/test/support/cluster"
 	"github.com/helm-state-metrics/helm-state-metrics/test/support/expect"
 )
 
@@ -51,9 +50,6 @@ func newCredentialsStage(t *testing.T) *stage {
 // newPlainListStage is the same with an exporter that lists as if the API server could not stream lists.
 func newPlainListStage(t *testing.T) *stage {
 	t.Helper()
-	if *faultTimes == 1 {
-		t.Skip("it restarts the API server; run make chaos")
-	}
 	return credentialsStage(t, "KUBE_FEATURE_WatchListClient=false")
 }
 
@@ -133,7 +129,7 @@ func (c *credentials) revoke(t *testing.T) {
 	eventually(t, patience, func() error {
 		_, err := client.CoreV1().Secrets(c.namespace).List(t.Context(), metav1.ListOptions{})
 		if !apierrors.IsUnauthorized(err) {
-			return fmt.Errorf("the token is still valid: %v", err)
+			return errors.Join(errors.New("the token is still valid"), err)
 		}
 		return nil
 	})
@@ -184,7 +180,7 @@ func reset(_ *testing.T, s *stage) { s.relay.Reset() }
 // install writes a new release in the first namespace.
 func (s *stage) install(t *testing.T) {
 	t.Helper()
-	write(t, s.namespaces[0], cluster.Secret(fmt.Sprintf("new-%d", time.Now().UnixNano()), 1, "deployed", validPayload()))
+	s.create(t, s.namespaces[0], "secrets", fmt.Sprintf("new-%d", time.Now().UnixNano()), 1, "deployed")
 	delete(s.known, s.namespaces[0])
 }
 
@@ -235,6 +231,7 @@ var credentialFaults = []fault{
 		sign: allDown("watch_up 0, unauthorized", "Unauthorized"),
 		begin: func(t *testing.T, s *stage) func() {
 			s.credentials.revoke(t)
+			s.since = time.Now()
 			s.install(t)
 			eventually(t, patience, func() error { return payloadsPending.seen(s) })
 			reset(t, s)
@@ -259,6 +256,14 @@ var credentialFaults = []fault{
 
 // listFaults take the right to list away, which is needed only where lists are not streamed, and only after a watch cannot
 // be resumed, as when the API server has been restarted.
-var listFaults = []fault{
+var listFaults = takesLong(
 	withoutRight("list", func(t *testing.T, _ *stage) { shared.restart(t, 0) }, seenInFirst("watch_up 0, forbidden", 0, "forbidden")),
+)
+
+// takesLong leaves faults to make chaos.
+func takesLong(faults ...fault) []fault {
+	for i := range faults {
+		faults[i].long = true
+	}
+	return faults
 }

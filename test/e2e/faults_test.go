@@ -155,6 +155,7 @@ func (s *stage) cycles(t *testing.T, faults []fault, report *faultReport) {
 		}
 		return nil
 	})
+	t.Logf("%v after %d faults, %v after %d more", before, warm, after, *faultCycles)
 	fmt.Fprintf(&report.growth, "| | after %d faults | after %d more | at most |\n|---|---:|---:|---:|\n", warm, *faultCycles)
 	for i, h := range holdings {
 		fmt.Fprintf(&report.growth, "| %s | %.1f | %.1f | + %v |\n", h.what, before[i], after[i], h.allowed)

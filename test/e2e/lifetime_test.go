@@ -28,11 +28,13 @@ import (
 	"github.com/helm-state-metrics/helm-state-metrics/test/support/process"
 )
 
-var manyReleases = flag.Int("many-releases", 1000, "how many releases TestTermination and TestMemoryLimit have in their namespaces")
+var limitedReleases = flag.Int("limited-releases", 1000, "how many releases the exporter has in TestMemoryLimit")
 
 const (
 	// drainedWithin is how long requests in flight may take after SIGTERM.
 	drainedWithin = 10 * time.Second
+	// terminated is how many releases the exporter has in TestTermination.
+	terminated = 2000
 	// endsWithin is how long the exporter may take to end after SIGTERM when no request is in flight.
 	endsWithin = 3 * time.Second
 )
@@ -43,7 +45,7 @@ var exporterFaults = []fault{
 		what: "killed, and started again",
 		begin: func(t *testing.T, s *stage) func() {
 			s.exporter.Kill()
-			return func() { s.exporter = startExporter(t, shared.kubeconfig(t, s.relay.access())) }
+			return s.start
 		},
 	},
 	{
@@ -60,7 +62,7 @@ var exporterFaults = []fault{
 				}
 				p.Kill()
 			}
-			return func() { s.exporter = startExporter(t, kubeconfig) }
+			return s.start
 		},
 	},
 	{
@@ -101,7 +103,7 @@ func withoutDescriptors(t *testing.T, s *stage) func() {
 
 // fill creates many releases in a new namespace, whose charts say of themselves what has the given number of letters. It
 // returns the series of all of them.
-func fill(t *testing.T, letters int) (namespace string, want series) {
+func fill(t *testing.T, releases, letters int) (namespace string, want series) {
 	t.Helper()
 	namespace = newNamespace(t, "many")
 	long := strings.Repeat("1", letters)
@@ -130,7 +132,7 @@ func fill(t *testing.T, letters int) (namespace string, want series) {
 			}
 		})
 	}
-	for n := range *manyReleases {
+	for n := range releases {
 		numbers <- n
 	}
 	close(numbers)
@@ -166,7 +168,7 @@ func (e *exporter) endsAfter(t *testing.T, sent time.Time, within time.Duration)
 // delay its end.
 func TestTermination(t *testing.T) {
 	t.Parallel()
-	namespace, want := fill(t, 1000)
+	namespace, want := fill(t, terminated, 1000)
 	start := func(t *testing.T) (*exporter, serverRelay) {
 		r := newRelay(t)
 		r.on(t)
@@ -178,12 +180,11 @@ func TestTermination(t *testing.T) {
 		"during a scrape, whose client gets all of it": func(t *testing.T) time.Duration {
 			e, _ := start(t)
 			e.awaitReady(t)
-			body, hurry := e.scrapeSlowly(t)
+			body := e.beginScrape(t)
 			sent := time.Now()
 			e.Signal(syscall.SIGTERM)
 			eventually(t, patience, e.refuses)
 			e.alive(t)
-			hurry()
 			got := expect.Value(parse(string(expect.Value(io.ReadAll(body))(t))))(t)
 			expect.Equal(t, "the answer differs", want, got.inNamespaces())
 			return e.endsAfter(t, sent, drainedWithin)
@@ -191,7 +192,7 @@ func TestTermination(t *testing.T) {
 		"during a scrape, whose client reads nothing": func(t *testing.T) time.Duration {
 			e, _ := start(t)
 			e.awaitReady(t)
-			e.scrapeSlowly(t)
+			e.beginScrape(t)
 			return e.terminate(t, drainedWithin+endsWithin)
 		},
 		"during the initial list": func(t *testing.T) time.Duration {
@@ -269,12 +270,12 @@ func (e *exporter) awaitReads(t *testing.T) {
 			return err
 		}
 		all, err := parse(body)
-		if left = all[pending]; err != nil || left == 0 || left == float64(*manyReleases) {
-			return fmt.Errorf("%v payloads are pending: %w", left, err)
+		if left = all[pending]; err != nil || left == 0 || left == terminated {
+			return errors.Join(fmt.Errorf("%v payloads are pending", left), err)
 		}
 		return nil
 	})
-	if left < float64(*manyReleases)/10 {
+	if left < terminated/10 {
 		t.Fatalf("only %v payloads are pending", left)
 	}
 }
@@ -291,24 +292,14 @@ func (e *exporter) refuses() error {
 	return nil
 }
 
-// scrapeSlowly asks for /metrics and returns when the answer has begun. The rest of it does not fit into the buffers of
-// the connection, which are small until hurry is called.
-func (e *exporter) scrapeSlowly(t *testing.T) (body io.Reader, hurry func()) {
+// beginScrape asks for /metrics and returns when the answer has begun. The rest of it does not fit into the buffers of the
+// connection.
+func (e *exporter) beginScrape(t *testing.T) (body io.Reader) {
 	t.Helper()
-	var conn net.Conn
-	buffer := func(size int) error { return conn.(*net.TCPConn).SetReadBuffer(size) }
-	client := &http.Client{Transport: &http.Transport{
-		DisableCompression: true,
-		DialContext: func(ctx context.Context, network, address string) (_ net.Conn, err error) {
-			if conn, err = (&net.Dialer{}).DialContext(ctx, network, address); err == nil {
-				err = buffer(4 << 10)
-			}
-			return conn, err
-		},
-	}}
+	client := &http.Client{Transport: &http.Transport{DisableCompression: true}}
 	resp := expect.Value(client.Get(e.metrics + "/metrics"))(t)
 	t.Cleanup(func() { _ = resp.Body.Close() })
-	return resp.Body, func() { expect.NoError(t, buffer(1<<20)) }
+	return resp.Body
 }
 
 // tooLow is a memory limit of which Go uses more than half for itself.
@@ -318,7 +309,7 @@ const tooLow = 4 << 20
 // Go takes at most half of the CPU: the exporter is slower, but right.
 func TestMemoryLimit(t *testing.T) {
 	t.Parallel()
-	namespace, want := fill(t, 10)
+	namespace, want := fill(t, *limitedReleases, 10)
 	table := "| releases | `GOMEMLIMIT` | ready after | CPU until 5 scrapes later | RSS |\n|---:|---:|---:|---:|---:|\n"
 	for _, limit := range []string{"off", fmt.Sprint(tooLow)} {
 		command := exporterCommand(shared.kubeconfig(t, access{}), "--namespaces="+namespace)
@@ -333,7 +324,7 @@ func TestMemoryLimit(t *testing.T) {
 		if used := all["go_memstats_heap_inuse_bytes"]; limit != "off" && (all["go_gc_gomemlimit_bytes"] != tooLow || used < tooLow) {
 			t.Errorf("the limit is %v, and %v bytes are used", all["go_gc_gomemlimit_bytes"], used)
 		}
-		table += fmt.Sprintf("| %d | %s | %s | %.1f s | %.0f MB |\n", *manyReleases, limit, short(ready), all["process_cpu_seconds_total"],
+		table += fmt.Sprintf("| %d | %s | %s | %.1f s | %.0f MB |\n", *limitedReleases, limit, short(ready), all["process_cpu_seconds_total"],
 			all["process_resident_memory_bytes"]/1e6)
 	}
 	writeReport(t, "memory", table)

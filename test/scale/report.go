@@ -48,6 +48,23 @@ func (r report) publish(cfg config, stdout io.Writer) error {
 	)
 }
 
+// publish writes a report to standard output, and to a file if the flags say so. It returns the error that the report
+// is about.
+func publish(cfg config, stdout io.Writer, report func(machine) string, missed error) error {
+	m, err := describeMachine()
+	if err != nil {
+		return err
+	}
+	text := report(m)
+	if _, err := io.WriteString(stdout, text); err != nil {
+		return err
+	}
+	if cfg.out != "" {
+		err = os.WriteFile(cfg.out+".md", []byte(text), 0o644)
+	}
+	return errors.Join(err, missed)
+}
+
 func (r report) markdown() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# Figures at scale\n\n")

@@ -1,7 +1,8 @@
-package metrics
+package serve
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -11,8 +12,8 @@ import (
 )
 
 const (
-	// maxScrapes is how many scrapes are written at once, of everything and as many of single namespaces. Each may
-	// hold its own snapshot for as long as its client takes to read it.
+	// maxScrapes is how many scrapes are answered at once. Each may hold its own snapshot for as long as its client
+	// takes to read it.
 	maxScrapes = 16
 	// maxWaiting is how many scrapes wait for a place, and mayWait how long. Prometheus gives up after ten seconds by
 	// default.
@@ -25,6 +26,25 @@ const (
 	mayLag  = 2 * time.Second
 	minRate = 10 << 20
 )
+
+// LimitScrapes returns a handler that answers a few scrapes at a time. Whoever waits is answered in the order of arrival,
+// and whoever reads slowly is cut off for it. If too many wait, or one for too long, it answers 503.
+func LimitScrapes(next http.Handler) http.Handler {
+	scrapes := newPlaces()
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		mine := scrapes.take(req.Context(), w)
+		if mine == nil {
+			w.Header().Set("Retry-After", "1")
+			http.Error(w, fmt.Sprintf("already answering %d scrapes; scrape less often, or from fewer places", maxScrapes), http.StatusServiceUnavailable)
+			return
+		}
+		defer scrapes.leave(mine)
+		if req.Context().Err() != nil { // the client has taken the request back, as floods over HTTP/2 do
+			return
+		}
+		next.ServeHTTP(mine, req)
+	})
+}
 
 // places are what scrapes need to be written. Whoever waits gets one in the order of arrival. Whoever reads slowly loses
 // its place to those who wait.
