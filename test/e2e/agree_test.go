@@ -59,7 +59,7 @@ func TestAgreement(t *testing.T) {
 	faults := slices.DeleteFunc(slices.Concat(serverFaults, []fault{exporterKilled}), func(f fault) bool { return !f.quick && *operations < 1000 })
 	w.Shuffle(len(faults), func(i, j int) { faults[i], faults[j] = faults[j], faults[i] })
 	took := make(map[string][]time.Duration)
-	between := max(*operations/60, 40) // operations between two faults
+	between := max(*operations/60, 80) // operations between two faults
 	for suffered := 0; w.did < *operations; {
 		kind := "write"
 		switch {
