@@ -59,14 +59,14 @@ func TestAgreement(t *testing.T) {
 	faults := slices.DeleteFunc(slices.Concat(serverFaults, []fault{exporterKilled}), func(f fault) bool { return !f.quick && *operations < 1000 })
 	w.Shuffle(len(faults), func(i, j int) { faults[i], faults[j] = faults[j], faults[i] })
 	took := make(map[string][]time.Duration)
-	between := max(*operations/60, 40) // operations between two faults
+	between := max(*operations/60, 80) // operations between two faults
 	for suffered := 0; w.did < *operations; {
 		kind := "write"
 		switch {
 		case w.did/between > suffered:
 			fault := faults[suffered%len(faults)]
 			t.Logf("after %d operations: %s", w.did, fault.what)
-			_, healed := s.suffer(t, fault, 0)
+			_, healed := s.suffer(t, fault.andOperations(w.IntN(30)), 0)
 			took["fault"] = append(took["fault"], healed)
 			s.leadTo(t, shared.config.Host)
 			eventually(t, healedWithin, func() error { return watchUp(s, 1) })
@@ -102,9 +102,23 @@ func TestAgreement(t *testing.T) {
 	reportAgreement(t, "agreement", table.String())
 }
 
+// andOperations is the same fault with more operations while it lasts.
+func (f fault) andOperations(n int) fault {
+	begin := f.begin
+	f.begin = func(t *testing.T, s *stage) func() {
+		end := begin(t, s)
+		for !f.still && n > 0 {
+			s.operate(t)
+			n--
+		}
+		return end
+	}
+	return f
+}
+
 var exporterKilled = fault{
 	what: "exporter killed, and started again", quick: true,
-	begin: func(t *testing.T, s *stage) func() {
+	begin: func(_ *testing.T, s *stage) func() {
 		s.exporter.Kill()
 		return s.start
 	},
@@ -298,15 +312,15 @@ func (w *world) byHand(namespace, storage, name string, records []storedRecord) 
 			}
 		})
 	}
-	switch {
+	switch do := w.IntN(10); {
 	case last == 0:
 		create(1, "pending-install")
 		become("", pick(w, "deployed", "deployed", "failed"), 1)
-	case w.chance(40): // upgrade
+	case do < 4: // upgrade
 		create(last+1, "pending-upgrade")
 		become("deployed", "superseded", 1)
 		become("pending-upgrade", "deployed", last+1)
-	case w.chance(40): // an upgrade that fails and is rolled back
+	case do < 6: // an upgrade that fails and is rolled back
 		create(last+1, "pending-upgrade")
 		become("deployed", "deployed", 1)
 		become("pending-upgrade", "failed", last+1)
@@ -380,8 +394,8 @@ func (w *world) agrees(t *testing.T, e *exporter, within time.Duration) time.Dur
 
 // has reports whether a series is about a release in one of the namespaces.
 func (w *world) has(series string) bool {
-	_, rest, _ := strings.Cut(series, `namespace="`)
-	namespace, _, _ := strings.Cut(rest, `"`)
+	_, from, _ := strings.Cut(series, `namespace="`)
+	namespace, _, _ := strings.Cut(from, `"`)
 	return strings.HasPrefix(series, "helm_release_") && slices.Contains(w.namespaces, namespace)
 }
 

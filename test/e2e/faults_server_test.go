@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -186,7 +187,7 @@ var serverFaults = []fault{
 	{
 		what: "streamed list whose last bookmark never comes", sign: sign{"watch_up 1", func(s *stage) error { return watchUp(s, 1) }},
 		begin: func(t *testing.T, s *stage) func() {
-			end := s.meddle(t, startsOver(1, without("k8s.io/initial-events-end")))
+			end := s.startOver(t, without("k8s.io/initial-events-end"))
 			eventually(t, healedWithin, func() error { return watchUp(s, 0) })
 			return end
 		},
@@ -194,21 +195,22 @@ var serverFaults = []fault{
 	{
 		what: "connections reset in mid-list", sign: watchDown, quick: true,
 		begin: func(t *testing.T, s *stage) func() {
-			end := s.meddle(t, startsOver(1, func(w http.ResponseWriter, r *http.Request, pass http.Handler) {
+			return s.startOver(t, func(w http.ResponseWriter, r *http.Request, pass http.Handler) {
 				pass.ServeHTTP(&cutter{ResponseWriter: w, left: 500, cut: s.relay.Reset}, r)
-			}))
-			return end
+			})
 		},
 	},
 	{
 		what: "watch starts over (410) again and again while records change", quick: true,
 		begin: func(t *testing.T, s *stage) func() {
-			end := s.meddle(t, startsOver(10, nil))
-			for range 10 {
-				s.relay.Reset()
-				s.operate(t)
+			for range 3 {
+				end := s.startOver(t, passesOn)
+				for range 4 {
+					s.operate(t)
+				}
+				end()
 			}
-			return end
+			return s.startOver(t, passesOn)
 		},
 	},
 	{
@@ -275,27 +277,42 @@ func slowed(what string, sign sign, by time.Duration) fault {
 	}}
 }
 
-// relisted is a fault of lists. The watch has to start over.
+// relisted is a fault of lists. The watches have to start over.
 func relisted(what string, sign sign, with meddler) fault {
-	return fault{what: what, sign: sign, quick: true, begin: func(t *testing.T, s *stage) func() { return s.meddle(t, startsOver(1, with)) }}
+	return fault{what: what, sign: sign, quick: true, begin: func(t *testing.T, s *stage) func() { return s.startOver(t, with) }}
 }
 
-// startsOver says of some watches that would be resumed that their version has gone, and has lists meddled with.
-func startsOver(times int64, lists meddler) meddler {
+// startOver says of a watch of each storage, when it is resumed, that its version has gone, and has lists meddled with.
+// The end waits until a list is asked for.
+func (s *stage) startOver(t *testing.T, lists meddler) (end func()) {
+	t.Helper()
 	var left atomic.Int64
-	left.Store(times)
-	return func(w http.ResponseWriter, r *http.Request, pass http.Handler) {
+	left.Store(int64(len(s.storages)))
+	asked := make(chan struct{})
+	var once sync.Once
+	passAll := s.meddle(t, func(w http.ResponseWriter, r *http.Request, pass http.Handler) {
 		resumes := r.URL.Query().Get("watch") == "true" && !streamsList(r)
 		switch {
 		case resumes && left.Add(-1) >= 0:
 			writeStatus(w, metav1.Status{Reason: metav1.StatusReasonExpired, Code: http.StatusGone})
-		case resumes, readsPayload(r), lists == nil:
+		case resumes, readsPayload(r):
 			pass.ServeHTTP(w, r)
 		default:
+			once.Do(func() { close(asked) })
 			lists(w, r, pass)
 		}
+	})
+	return func() {
+		select {
+		case <-asked:
+		case <-time.After(noticedWithin):
+			t.Error("no watch has started over")
+		}
+		passAll()
 	}
 }
+
+func passesOn(w http.ResponseWriter, r *http.Request, pass http.Handler) { pass.ServeHTTP(w, r) }
 
 func readsPayload(r *http.Request) bool { return strings.Contains(r.URL.Path, "/sh.helm.release.v1.") }
 
