@@ -174,15 +174,13 @@ vuln: bin/govulncheck ## Look for known vulnerabilities in what is released (GOV
 fuzz_targets = $(shell grep -ro --include=*_test.go '^func Fuzz[A-Za-z]*' internal | sed 's,^internal/\(.*\)/[^/]*:func ,\1/,' | sort)
 # awk prints what go test does, adds a row to the table, and fails if go test did.
 .PHONY: fuzz
-fuzz: ## Fuzz all that reads what others write (FUZZTIME=30s each; FUZZ=-parallel=1 adds flags, OUT=docs/fuzzing.md keeps the table)
-	@printf '| target | executions | time | inputs |\n|---|---:|---:|---:|\n' >bin/fuzz.md
+fuzz: ## Fuzz all that reads what others write (FUZZTIME=30s each; FUZZ=-parallel=1 adds flags, OUT=docs/fuzzing.md counts)
+	@rm -f bin/fuzz.md
 	@for target in $(fuzz_targets); do echo $$target; \
 		$(GO) test ./internal/$${target%/*} -run '^$$' -fuzz "^$${target#*/}$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x $(FUZZ) 2>&1 | \
 		awk -v target=$$target '{ print; fflush() } / execs: / { time = $$3; execs = $$5; inputs = $$NF } /^ok/ { ok = 1 } \
 			END { sub(",", "", time); printf "| `%s` | %d | %s | %d |\n", target, execs, time, inputs >>"bin/fuzz.md"; exit !ok }' || exit 1; done
-	@awk -F '|' '{ sum += $$3 } END { printf "| all | %d | | |\n", sum >>"bin/fuzz.md" }' bin/fuzz.md
-	@[ -z "$(OUT)" ] || { awk 'NR == FNR { table = table $$0 "\n"; next } /^<!-- end/ { old = 0 } !old { print } \
-		/^<!-- begin/ { printf "%s", table; old = 1 }' bin/fuzz.md $(OUT) >bin/fuzz.new && mv bin/fuzz.new $(OUT); }
+	@[ -z "$(OUT)" ] || { awk -f test/fuzz.awk bin/fuzz.md $(OUT) $(OUT) >bin/fuzz.new && mv bin/fuzz.new $(OUT); }
 
 .PHONY: bench
 bench: ## Run the benchmarks; for benchstat: make -s bench COUNT=6 > new.txt
