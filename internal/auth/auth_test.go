@@ -526,7 +526,7 @@ func TestRefusalsAreLoggedForDebugging(t *testing.T) {
 func TestRequestsAreCounted(t *testing.T) {
 	k := tenants()
 	e := behind(k)
-	expect := func(allowed, forbidden, invalid, unauthorized, unavailable int) {
+	counts := func(allowed, forbidden, invalid, unauthorized, unavailable int) {
 		t.Helper()
 		want := fmt.Sprintf(`
 # HELP helm_state_metrics_auth_requests_total Requests that the authorization filter let through (allowed) or refused, by result.
@@ -541,7 +541,7 @@ helm_state_metrics_auth_requests_total{result="unavailable"} %d
 			t.Error(err)
 		}
 	}
-	expect(0, 0, 0, 0, 0)
+	counts(0, 0, 0, 0, 0)
 	e.scrape(t.Context(), "namespace=a", "Bearer tenant-token")
 	e.scrape(t.Context(), "namespace=a", "Bearer tenant-token")
 	e.scrape(t.Context(), "namespace=c", "Bearer tenant-token")
@@ -549,7 +549,7 @@ helm_state_metrics_auth_requests_total{result="unavailable"} %d
 	e.scrape(t.Context(), "namespace=a", "Bearer forged")
 	k.set(func() { k.failing["subjectaccessreviews"] = errors.New("EOF") })
 	e.scrape(t.Context(), "namespace=d", "Bearer tenant-token")
-	expect(2, 1, 1, 1, 1)
+	counts(2, 1, 1, 1, 1)
 	if problems, err := testutil.GatherAndLint(e.registry); err != nil || len(problems) > 0 {
 		t.Errorf("lint: %v %v", problems, err)
 	}

@@ -518,7 +518,7 @@ var oldFaults = []fault{
 	},
 	{
 		what: "API server killed, and started again with the same data", sign: watchDown, still: true, long: true,
-		begin: func(t *testing.T, s *stage) func() {
+		begin: func(t *testing.T, _ *stage) func() {
 			shared.Kill()
 			return func() { shared.restart(t, 0) }
 		},

@@ -43,7 +43,7 @@ const (
 var exporterFaults = []fault{
 	{
 		what: "killed, and started again",
-		begin: func(t *testing.T, s *stage) func() {
+		begin: func(_ *testing.T, s *stage) func() {
 			s.exporter.Kill()
 			return s.start
 		},
@@ -297,7 +297,8 @@ func (e *exporter) refuses() error {
 func (e *exporter) beginScrape(t *testing.T) (body io.Reader) {
 	t.Helper()
 	client := &http.Client{Transport: &http.Transport{DisableCompression: true}}
-	resp := expect.Value(client.Get(e.metrics + "/metrics"))(t)
+	resp, err := client.Get(e.metrics + "/metrics")
+	expect.NoError(t, err)
 	t.Cleanup(func() { _ = resp.Body.Close() })
 	return resp.Body
 }
