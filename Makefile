@@ -144,7 +144,7 @@ agree: ## Compare metrics with records after random operations and outages (OPER
 .PHONY: chaos
 chaos: ## Cause faults of the API server, the network and the exporter, and measure how long each takes to heal (CYCLES=200 SEED=1 OUT=docs/faults.md)
 	$(call each,$(programs:%=bin/%) $(test_tools))
-	$(GO) test -count=1 -timeout 60m -v -run '^(TestFaults|TestTermination|TestMemoryLimit)$$' ./test/e2e -limited-releases=10000 -fault-times=3 -cycles=$(CYCLES) -seed=$(SEED) $(if $(OUT),-faults-report=$(abspath $(OUT)))
+	$(GO) test -count=1 -timeout 60m -v -run '^(TestFaults|TestTermination|TestMemoryLimit|TestClock)$$' ./test/e2e -limited-releases=10000 -fault-times=3 -cycles=$(CYCLES) -seed=$(SEED) $(if $(OUT),-faults-report=$(abspath $(OUT)))
 
 .PHONY: lint
 lint: bin/golangci-lint ## Run the linters

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/helm-state-metrics/helm-state-metrics/test/support/expect"
 	"github.com/helm-state-metrics/helm-state-metrics/test/support/process"
@@ -39,20 +40,34 @@ func (s *stage) setClock(t *testing.T, seconds int) {
 // jump is added to the package time. It is the same each time, so that go build finds what it has built before.
 const jump = `package time
 
-import "syscall"
+import (
+	"sync/atomic"
+	"syscall"
+)
 
-// jump returns by how many seconds the clock is off.
-func jump() int64 {
-	name, _ := syscall.Getenv("CLOCK")
-	file, err := open(name)
-	if err != nil {
-		return 0
+// ahead is by how many seconds the clock is off. It is read in the background: timers call Now where no file can be read.
+var ahead atomic.Int64
+
+func jump() int64 { return ahead.Load() }
+
+func init() {
+	if name, _ := syscall.Getenv("CLOCK"); name != "" {
+		go follow(name)
 	}
-	defer closefd(file)
-	digits := make([]byte, 16)
-	n, _ := read(file, digits)
-	seconds, _ := atoi(digits[:n])
-	return int64(seconds)
+}
+
+func follow(name string) {
+	for digits := make([]byte, 16); ; Sleep(10 * Millisecond) {
+		file, err := open(name)
+		if err != nil {
+			continue
+		}
+		n, _ := read(file, digits)
+		closefd(file)
+		if seconds, err := atoi(digits[:n]); err == nil {
+			ahead.Store(int64(seconds))
+		}
+	}
 }
 `
 
@@ -89,10 +104,27 @@ func clockJumps(what string, seconds int, sign sign) fault {
 	}}
 }
 
-var clockFaults = takesLong(
+var clockFaults = []fault{
 	clockJumps("an hour ahead, and the connection lost", 3600, sign{}),
 	clockJumps("a day behind, when the certificate of the API server is not valid yet, and the connection lost", -24*3600,
 		sign{"watch_up 0, log", func(s *stage) error {
 			return errors.Join(watchDown.seen(s), s.exporter.says("level=ERROR", "not yet valid")())
 		}}),
-)
+}
+
+// TestClock sets the clock of the exporter. It is a part of make chaos.
+func TestClock(t *testing.T) {
+	if *faultTimes == 1 {
+		t.Skip("it builds the standard library; run make chaos")
+	}
+	s, report := newClockStage(t), &faultReport{}
+	for _, f := range clockFaults {
+		var told, healed []time.Duration
+		for n := range *faultTimes {
+			after, took := s.suffer(t, f, longer(n))
+			told, healed = append(told, after), append(healed, took)
+		}
+		report.add("clock of the exporter", f, told, healed)
+	}
+	writeReport(t, "clock", report.faults())
+}

@@ -51,7 +51,6 @@ var faultGroups = []faultGroup{
 	{"credentials", newCredentialsStage, credentialFaults},
 	{"credentials, lists not streamed", newPlainListStage, listFaults},
 	{"exporter", newServerStage, exporterFaults},
-	{"clock of the exporter", newClockStage, clockFaults},
 }
 
 // stage is an exporter to which faults happen, and the world that it has to expose.

@@ -316,7 +316,7 @@ func TestMemoryLimit(t *testing.T) {
 		command := exporterCommand(shared.kubeconfig(t, access{}), "--namespaces="+namespace)
 		command.Env = append(os.Environ(), "GOMEMLIMIT="+limit)
 		e := startCommand(t, command)
-		e.awaitReady(t)
+		eventually(t, 4*patience, e.answers("/readyz", http.StatusOK))
 		ready := time.Since(e.Began)
 		for range 5 {
 			expect.NoError(t, e.shows(want, namespace)())
