@@ -449,7 +449,7 @@ func TestWhoWaitsGetsAPlaceInTime(t *testing.T) {
 	for name, rate := range map[string]int{"behind clients that read nothing": 0, "behind clients that read 32 kB a second": 32_000} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				h, store := handler(t, metrics.Options{}, fleet.Of(1000))
+				h, store := handler(t, metrics.Options{}, fleet.Of(100))
 				store.Synced()
 				ctx, stop := context.WithCancel(t.Context())
 				var slow sync.WaitGroup
@@ -480,7 +480,7 @@ func TestWhoWaitsGetsAPlaceInTime(t *testing.T) {
 func TestWhoReadsSlowlyLoses(t *testing.T) {
 	for name, http2 := range map[string]bool{"HTTP/1.1": false, "HTTP/2, in one connection": true} {
 		t.Run(name, func(t *testing.T) {
-			h, store := handler(t, metrics.Options{}, fleet.Of(10_000))
+			h, store := handler(t, metrics.Options{}, fleet.Of(5_000))
 			store.Synced()
 			server := httptest.NewUnstartedServer(h)
 			server.EnableHTTP2 = http2
