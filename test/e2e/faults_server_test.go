@@ -549,8 +549,12 @@ var uncachedFaults = []fault{{
 				return onlyIf(apierrors.IsResourceExpired(err) || apierrors.IsGone(err), err)
 			}
 			defer w.Stop()
-			event := <-w.ResultChan()
-			return onlyIf(event.Type == apiwatch.Error, errors.New("the version is still known"))
+			select {
+			case event := <-w.ResultChan():
+				return onlyIf(event.Type == apiwatch.Error, errors.New("the version is still known"))
+			case <-time.After(time.Second):
+				return errors.New("nothing has happened since this version")
+			}
 		})
 		return func() { s.relay.on(t) }
 	},
