@@ -24,7 +24,7 @@ const (
 	// While others wait, it may be mayLag behind one that reads minRate bytes per second, and less if more than
 	// maxScrapes wait: so the last of maxWaiting gets a place in time, even if all before it read nothing.
 	mayLag  = 2 * time.Second
-	minRate = 10 << 20
+	minRate = 4 << 20
 )
 
 // LimitScrapes returns a handler that answers a few scrapes at a time. Whoever waits is answered in the order of arrival,
