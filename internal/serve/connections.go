@@ -14,6 +14,9 @@ const (
 	// HTTP/2 connection.
 	maxConnections = 512
 	maxStreams     = 16
+	// sendBuffer is how much of a response the kernel keeps for a client that does not read, in bytes; twice that with
+	// its own data. By default it is megabytes, and counts as memory of the container.
+	sendBuffer = 128 << 10
 )
 
 // mayIdle is how long a connection has no request before it is closed rather than one that has.
@@ -48,6 +51,9 @@ func (c *connections) track(conn net.Conn, state http.ConnState) {
 		delete(c.open, conn)
 		return
 	}
+	if tcp, ok := below(conn).(*net.TCPConn); ok && state == http.StateNew {
+		_ = tcp.SetWriteBuffer(sendBuffer) // without it, the connection only costs more
+	}
 	now := time.Now()
 	if _, known := c.open[conn]; !known && state != http.StateNew {
 		return // it has been closed here
@@ -58,10 +64,7 @@ func (c *connections) track(conn net.Conn, state http.ConnState) {
 	}
 	last := c.victim(conn, now)
 	delete(c.open, last)
-	if secure, ok := last.(*tls.Conn); ok {
-		last = secure.NetConn() // whose Close does not write
-	}
-	_ = last.Close() // nobody waits for it
+	_ = below(last).Close() // nobody waits for it; that of TLS would write
 	if now.Sub(c.logged) > time.Minute {
 		c.logged = now
 		c.log.Warn("Closed an idle connection, because there are too many", "most", maxConnections)
@@ -86,4 +89,12 @@ func (c *connections) victim(newest net.Conn, now time.Time) net.Conn {
 		return idle
 	}
 	return oldest
+}
+
+// below returns the connection that TLS uses, or the connection itself.
+func below(conn net.Conn) net.Conn {
+	if secure, ok := conn.(*tls.Conn); ok {
+		return secure.NetConn()
+	}
+	return conn
 }

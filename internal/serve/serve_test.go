@@ -119,6 +119,36 @@ func TestIdleConnectionsKeepNobodyOut(t *testing.T) {
 	}
 }
 
+// TestAResponseThatIsNotReadCostsLittle counts what the kernel takes of a response whose client reads nothing.
+func TestAResponseThatIsNotReadCostsLittle(t *testing.T) {
+	taken := make(chan int, 1)
+	address := running(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(time.Second))
+		total := 0
+		for {
+			n, err := w.Write(make([]byte, 16<<10))
+			if total += n; err != nil {
+				taken <- total
+				return
+			}
+		}
+	}))
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := conn.(*net.TCPConn).SetReadBuffer(4 << 10); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: a\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	if total := <-taken; total > 1<<20 {
+		t.Errorf("the kernel took %d bytes", total)
+	}
+}
+
 // TestWhichConnectionIsClosed opens one more than there may be.
 func TestWhichConnectionIsClosed(t *testing.T) {
 	for name, tc := range map[string]struct {
