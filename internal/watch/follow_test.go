@@ -3,6 +3,7 @@ package watch_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -118,6 +119,30 @@ func TestARejectedWatchStartsOverAtOnce(t *testing.T) {
 			synctest.Wait()
 		}
 		w.expect(t, watchExpired, 5)
+	})
+}
+
+// TestAWatchThatStartsOverAgainAndAgainIsSoonRight has a watch rejected as soon as it is right again.
+func TestAWatchThatStartsOverAgainAndAgainIsSoonRight(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		l := tap(c)
+		w := c.start()
+		for n := 1; n <= 30; n++ {
+			l.cut()
+			c.write("a", n, release.Deployed, fmt.Sprint("a", n), "chart")
+			rejected := time.Now()
+			l.tell(apierrors.NewResourceExpired("too old").Status())
+			for number := 0; number != n; number, _ = w.newest("a") {
+				if advance(10 * time.Millisecond); time.Since(rejected) > 4*time.Second {
+					t.Fatalf("not right %s after the watch was rejected for time %d", time.Since(rejected), n)
+				}
+			}
+			synctest.Wait()
+		}
+		if lists, _ := l.counts(); lists > 32 {
+			t.Errorf("%d lists", lists)
+		}
 	})
 }
 
