@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -219,7 +220,12 @@ func TestAStreamedListThatIsCutIsNotUp(t *testing.T) {
 		c := newCluster(t)
 		c.write("a", 1, release.Deployed, "a1", "one")
 		streams := 0
-		cut := func(clienttesting.Action) (bool, apiwatch.Interface, error) {
+		var ended atomic.Bool
+		cut := func(action clienttesting.Action) (bool, apiwatch.Interface, error) {
+			if ended.Load() {
+				return action.(clienttesting.WatchActionImpl).ListOptions.SendInitialEvents != nil, nil,
+					apierrors.NewGenericServerResponse(http.StatusUnprocessableEntity, "watch", secrets.GroupResource(), "", "", 0, true)
+			}
 			streams++
 			fake := apiwatch.NewFakeWithChanSize(1, false)
 			fake.Add(&metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: objectName("a", 1), ResourceVersion: "1"}})
@@ -229,13 +235,18 @@ func TestAStreamedListThatIsCutIsNotUp(t *testing.T) {
 		c.metadata.PrependWatchReactor("secrets", cut)
 		w := c.start(func(cfg *watch.Config) { cfg.Metadata = streaming{cfg.Metadata} })
 		advance(time.Minute)
-		if streams < 2 || streams > 12 {
+		if streams < 2 || streams > 25 {
 			t.Errorf("%d streams within a minute, all of them cut", streams)
 		}
 		if err := w.Ready(); err == nil || !strings.Contains(err.Error(), "the server ended it") {
 			t.Errorf("ready: %v", err)
 		}
 		w.expect(t, watchUp, 0)
+		ended.Store(true)
+		advance(4 * time.Second)
+		if err := w.Ready(); err != nil {
+			t.Errorf("ready: %v", err)
+		}
 	})
 }
 

@@ -123,7 +123,7 @@ func (s *source) follow(ctx context.Context, notBefore string) (version string, 
 		heard:      s.heard,
 		end:        end,
 		relays:     &running,
-		incomplete: wait.Backoff{Duration: minWatch, Cap: 30 * time.Second, Factor: 2, Jitter: 0.5, Steps: 8},
+		incomplete: wait.Backoff{Duration: minWatch, Cap: 3 * time.Second, Factor: 2, Jitter: 0.3, Steps: 8},
 	}
 	informer := metadatainformer.NewFilteredMetadataInformer(c, resourceOf(s.storage), s.namespace, 0, nil, s.selectors).Informer()
 	h := &handler{source: s}
