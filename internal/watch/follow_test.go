@@ -3,6 +3,8 @@ package watch_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net/http"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -121,6 +123,30 @@ func TestARejectedWatchStartsOverAtOnce(t *testing.T) {
 	})
 }
 
+// TestAWatchThatStartsOverAgainAndAgainIsSoonRight has a watch rejected as soon as it is right again.
+func TestAWatchThatStartsOverAgainAndAgainIsSoonRight(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		l := tap(c)
+		w := c.start()
+		for n := 1; n <= 30; n++ {
+			l.cut()
+			c.write("a", n, release.Deployed, fmt.Sprint("a", n), "chart")
+			rejected := time.Now()
+			l.tell(apierrors.NewResourceExpired("too old").Status())
+			for number := 0; number != n; number, _ = w.newest("a") {
+				if advance(10 * time.Millisecond); time.Since(rejected) > 4*time.Second {
+					t.Fatalf("not right %s after the watch was rejected for time %d", time.Since(rejected), n)
+				}
+			}
+			synctest.Wait()
+		}
+		if lists, _ := l.counts(); lists > 32 {
+			t.Errorf("%d lists", lists)
+		}
+	})
+}
+
 func TestALabelThatWasEditedMeanwhileMovesItsRecord(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t)
@@ -194,7 +220,12 @@ func TestAStreamedListThatIsCutIsNotUp(t *testing.T) {
 		c := newCluster(t)
 		c.write("a", 1, release.Deployed, "a1", "one")
 		streams := 0
-		cut := func(clienttesting.Action) (bool, apiwatch.Interface, error) {
+		var ended atomic.Bool
+		cut := func(action clienttesting.Action) (bool, apiwatch.Interface, error) {
+			if ended.Load() {
+				return action.(clienttesting.WatchActionImpl).ListOptions.SendInitialEvents != nil, nil,
+					apierrors.NewGenericServerResponse(http.StatusUnprocessableEntity, "watch", secrets.GroupResource(), "", "", 0, true)
+			}
 			streams++
 			fake := apiwatch.NewFakeWithChanSize(1, false)
 			fake.Add(&metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: objectName("a", 1), ResourceVersion: "1"}})
@@ -204,13 +235,18 @@ func TestAStreamedListThatIsCutIsNotUp(t *testing.T) {
 		c.metadata.PrependWatchReactor("secrets", cut)
 		w := c.start(func(cfg *watch.Config) { cfg.Metadata = streaming{cfg.Metadata} })
 		advance(time.Minute)
-		if streams < 2 || streams > 12 {
+		if streams < 2 || streams > 25 {
 			t.Errorf("%d streams within a minute, all of them cut", streams)
 		}
 		if err := w.Ready(); err == nil || !strings.Contains(err.Error(), "the server ended it") {
 			t.Errorf("ready: %v", err)
 		}
 		w.expect(t, watchUp, 0)
+		ended.Store(true)
+		advance(4 * time.Second)
+		if err := w.Ready(); err != nil {
+			t.Errorf("ready: %v", err)
+		}
 	})
 }
 

@@ -97,9 +97,9 @@ func (s *source) run(ctx context.Context) error {
 	return nil
 }
 
-// followBackoff is the time between two informers.
+// followBackoff is the time between two informers. Each of them lists.
 func followBackoff() wait.Backoff {
-	return wait.Backoff{Duration: 10 * time.Millisecond, Cap: 30 * time.Second, Factor: 3, Jitter: 0.5, Steps: 10}
+	return wait.Backoff{Duration: 10 * time.Millisecond, Cap: 3 * time.Second, Factor: 3, Jitter: 0.3, Steps: 10}
 }
 
 // follow runs one informer until its watch cannot be resumed, or the context ends. It lists no version older
@@ -123,7 +123,7 @@ func (s *source) follow(ctx context.Context, notBefore string) (version string, 
 		heard:      s.heard,
 		end:        end,
 		relays:     &running,
-		incomplete: wait.Backoff{Duration: minWatch, Cap: 30 * time.Second, Factor: 2, Jitter: 0.5, Steps: 8},
+		incomplete: wait.Backoff{Duration: minWatch, Cap: 3 * time.Second, Factor: 2, Jitter: 0.3, Steps: 8},
 	}
 	informer := metadatainformer.NewFilteredMetadataInformer(c, resourceOf(s.storage), s.namespace, 0, nil, s.selectors).Informer()
 	h := &handler{source: s}
