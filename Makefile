@@ -138,13 +138,13 @@ test: ## Run all tests, including end-to-end tests
 .PHONY: agree
 agree: ## Compare metrics with records after random operations and outages (OPERATIONS=50000 SEED=1 OUTAGES=5s,20s,60s,180s OUT=docs/agreement.md)
 	$(call each,$(programs:%=bin/%) $(test_tools))
-	$(GO) test -count=1 -timeout 60m -v -run '^(TestAgreement|TestOutages)$$' ./test/e2e -operations=$(OPERATIONS) -seed=$(SEED) -outages=$(OUTAGES) \
+	$(GO) test -count=1 -timeout 4h -v -run '^(TestAgreement|TestOutages)$$' ./test/e2e -operations=$(OPERATIONS) -seed=$(SEED) -outages=$(OUTAGES) \
 		$(if $(OUT),-agreement-report=$(abspath $(OUT)))
 
 .PHONY: chaos
 chaos: ## Cause faults of the API server, the network and the exporter, and measure how long each takes to heal (CYCLES=200 SEED=1 OUT=docs/faults.md)
 	$(call each,$(programs:%=bin/%) $(test_tools))
-	$(GO) test -count=1 -timeout 60m -v -run '^(TestFaults|TestTermination|TestMemoryLimit|TestClock)$$' ./test/e2e -limited-releases=10000 -fault-times=3 -cycles=$(CYCLES) -seed=$(SEED) $(if $(OUT),-faults-report=$(abspath $(OUT)))
+	$(GO) test -count=1 -timeout 4h -v -run '^(TestFaults|TestTermination|TestMemoryLimit|TestClock)$$' ./test/e2e -limited-releases=10000 -fault-times=3 -cycles=$(CYCLES) -seed=$(SEED) $(if $(OUT),-faults-report=$(abspath $(OUT)))
 
 .PHONY: lint
 lint: bin/golangci-lint ## Run the linters

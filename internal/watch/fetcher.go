@@ -29,8 +29,9 @@ const (
 	retryMax = 2 * time.Second
 	// fetchTimeout bounds one GET, with its response.
 	fetchTimeout = 10 * time.Second
-	// undecodableDelay is when an undecodable payload is read again whose record was written again: whoever edits a
-	// label of it would otherwise cost a GET of up to a mebibyte, and a line of the log.
+	// undecodableDelay is when an undecodable payload is read for the third time, if its record was written again twice
+	// within this time: whoever edits a label of it in a loop would otherwise cause a GET of up to a mebibyte each time,
+	// and a line of the log.
 	undecodableDelay = time.Second
 	// rereadsPerSecond bounds the GETs that viewers of pages cause, and rereadTimeout how long a viewer waits
 	// for one.
@@ -56,8 +57,9 @@ type fetcher struct {
 }
 
 type undecodable struct {
-	uid release.UID
-	at  time.Time
+	uid   release.UID
+	at    time.Time
+	again bool // it was also read within undecodableDelay before
 }
 
 func newFetcher(core rest.Interface, metrics *telemetry, log *slog.Logger) *fetcher {
@@ -81,7 +83,11 @@ type outcome struct {
 // decode.ErrFar. A failure ends here: it is counted, and logged once.
 func (f *fetcher) fetch(ctx context.Context, key release.Key, rev *release.Revision, head headReader) (outcome, error) {
 	g := group{rev.Storage, key.Namespace}
-	if delay := max(f.forbidden.delay(g), f.undecodableDelay(key, rev)); delay > 0 {
+	delay := f.undecodableDelay(key, rev)
+	if delay <= 0 {
+		delay = f.forbidden.delay(g)
+	}
+	if delay > 0 {
 		return outcome{delay: delay}, nil
 	}
 	p, err := f.get(ctx, key, rev, head)
@@ -162,15 +168,15 @@ func (f *fetcher) setUndecodable(key release.Key, rev *release.Revision) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	maps.DeleteFunc(f.undecodable, func(_ release.Key, last undecodable) bool { return time.Since(last.at) > undecodableDelay })
-	f.undecodable[key] = undecodable{rev.UID, time.Now()}
+	f.undecodable[key] = undecodable{rev.UID, time.Now(), f.undecodable[key].uid == rev.UID}
 }
 
-// undecodableDelay returns for how long a read has to wait because it would be the second one of a payload within
+// undecodableDelay returns for how long a read has to wait because it would be the third one of a payload within
 // undecodableDelay. The payload of another revision may be read.
 func (f *fetcher) undecodableDelay(key release.Key, rev *release.Revision) time.Duration {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if last := f.undecodable[key]; last.uid == rev.UID {
+	if last := f.undecodable[key]; last.uid == rev.UID && last.again {
 		return undecodableDelay - time.Since(last.at)
 	}
 	return 0

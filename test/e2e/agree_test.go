@@ -42,7 +42,7 @@ const (
 	// end of an outage.
 	rightWithin  = time.Second
 	healedWithin = 5 * time.Second
-	// usuallyWithin is the limit for 99 of 100 writes.
+	// usuallyWithin is the limit for 99 of 100 writes, of so many that a busy moment does not decide.
 	usuallyWithin = 100 * time.Millisecond
 )
 
@@ -96,8 +96,13 @@ func TestAgreement(t *testing.T) {
 		slices.Sort(all)
 		fmt.Fprintf(&table, "| %s | %d | %s | %s | %s |\n", kind, len(all), short(all[len(all)/2]), short(all[len(all)*99/100]), short(all[len(all)-1]))
 	}
-	if writes := took["write"]; writes[len(writes)*99/100] > usuallyWithin {
+	if writes := took["write"]; len(writes) > 1000 && writes[len(writes)*99/100] > usuallyWithin {
 		t.Errorf("1 write of 100 is shown later than %s", usuallyWithin)
+	}
+	for _, h := range w.helms {
+		if *operations >= 1000 && w.helmed[h] == 0 {
+			t.Errorf("no command of %s with %ss succeeded", h.version, h.driver)
+		}
 	}
 	reportAgreement(t, "agreement", table.String())
 }
@@ -143,6 +148,7 @@ type world struct {
 	charts     int                  // how many there have been
 	next       []func(t *testing.T) // the writes that are left of a Helm command that is done by hand
 	did        int                  // how many operations have been done
+	helmed     map[helm]int         // how many commands of each Helm have succeeded
 	known      map[string]series    // what each namespace calls for, of those that have not changed since
 	flags      []string             // of exporters
 	countsToo  bool                 // whether the counts over all releases are compared
@@ -152,7 +158,7 @@ type world struct {
 func newWorld(t *testing.T, storages ...string) *world {
 	t.Helper()
 	t.Logf("the seed of the random operations is -seed=%d", *randomSeed)
-	w := &world{Rand: rand.New(rand.NewPCG(*randomSeed, 0)), storages: storages, known: make(map[string]series)}
+	w := &world{Rand: rand.New(rand.NewPCG(*randomSeed, 0)), storages: storages, known: make(map[string]series), helmed: make(map[helm]int)}
 	if len(storages) == 0 {
 		w.storages = []string{secretStorage}
 	}
@@ -364,11 +370,13 @@ func (w *world) helm(t *testing.T) {
 	w.did++
 	h, app := pick(w, w.helms...), pick(w, "app", "my.app")
 	delete(w.known, h.namespace)
-	_ = h.command(pick(w,
+	if h.command(pick(w,
 		"upgrade --install "+app+" chart:site-settings --labels=team=green", "upgrade --install "+app+" chart:web --history-max=3",
 		"upgrade "+app+" chart:site-settings --set broken=true", "upgrade "+app+" chart:site-settings --set broken=true --roll-back",
 		"rollback "+app, "uninstall "+app, "uninstall "+app+" --keep-history", "test "+app,
-	)).Run()
+	)).Run() == nil {
+		w.helmed[h]++
+	}
 }
 
 // agrees returns how long it took until /metrics and the JSON were what the records say, which must not be too long.

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -108,7 +109,8 @@ func longer(n int) time.Duration { return time.Duration(n%2) * 5 * time.Second }
 func (s *stage) suffer(t *testing.T, f fault, hold time.Duration) (told, healed time.Duration) {
 	t.Helper()
 	s.since = time.Now()
-	end := f.begin(t, s)
+	end := sync.OnceFunc(f.begin(t, s))
+	t.Cleanup(end) // also if the test fails: other tests have the same API server
 	if f.sign.seen != nil {
 		eventually(t, noticedWithin, func() error { return f.sign.seen(s) })
 		told = time.Since(s.since)

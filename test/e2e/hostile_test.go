@@ -26,8 +26,8 @@ type attack struct {
 	reason   string            // why it cannot be decoded
 }
 
-// attacks returns documents that TestBadPayloads does not have.
-func attacks() map[string]attack {
+// attacks returns documents that TestBadPayloads does not have. One of them names the namespace of a victim.
+func attacks(victim string) map[string]attack {
 	const (
 		info  = `"info":{"last_deployed":"2026-01-02T03:04:05Z"}`
 		valid = `"chart":{"metadata":{"name":"valid","version":"1.0.0","appVersion":"2"}}`
@@ -36,7 +36,7 @@ func attacks() map[string]attack {
 	missing := &payload.Metadata{Name: "MISSING", Version: "MISSING", AppVersion: "MISSING"}
 	const updated = 1767323045
 	all := map[string]attack{
-		"of the neighbor":              {`{"name":"neighbor","namespace":"victim",` + info + `,` + valid + `,"version":9}`, chart, updated, ""},
+		"of the neighbor":              {`{"name":"neighbor","namespace":"` + victim + `",` + info + `,` + valid + `,"version":9}`, chart, updated, ""},
 		"numbers beyond all types":     {`{"version":` + strings.Repeat("9", 400) + `,"a":-1e999999,` + info + `,` + valid + `}`, chart, updated, ""},
 		"a time before all time":       {`{"info":{"last_deployed":"0001-01-01T00:00:00Z"},` + valid + `}`, chart, 0, ""},
 		"a time after all time":        {`{"info":{"last_deployed":"9999-12-31T23:59:59+00:00"},` + valid + `}`, chart, 253402300799, ""},
@@ -73,7 +73,7 @@ func TestHostileRecords(t *testing.T) {
 	eventually(t, patience, e.shows(neighbor, victim))
 	want := maps.Clone(neighbor)
 	shows := e.compares(want, func(all series) { all.inNamespaces(victim, attacker) })
-	all := attacks()
+	all := attacks(victim)
 	var texts []string // releases whose chart is called by a hostile text
 	for i, name := range slices.Sorted(maps.Keys(all)) {
 		test, release := all[name], fmt.Sprintf("r%02d", i)
@@ -159,6 +159,9 @@ func TestBombsDelayNobody(t *testing.T) {
 	eventually(t, 5*time.Second, e.shows(want, victim))
 	took := time.Since(start)
 	const decoded = `helm_state_metrics_decode_errors_total{reason="limit"}`
+	if e.value(t, decoded) >= bombs {
+		t.Error("all bombs were decoded before: nothing had to wait")
+	}
 	eventually(t, patience, func() error {
 		all, err := e.scrape()
 		if err == nil && all[decoded] < 4 {

@@ -3,6 +3,7 @@ package e2e_test
 import (
 	"bytes"
 	"compress/gzip"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -17,7 +18,6 @@ import (
 	"testing"
 
 	"github.com/helm-state-metrics/helm-state-metrics/test/support/expect"
-	"github.com/helm-state-metrics/helm-state-metrics/test/support/payload"
 	"github.com/helm-state-metrics/helm-state-metrics/test/support/process"
 )
 
@@ -77,13 +77,27 @@ func TestTheMarkerStays(t *testing.T) {
 	})
 }
 
+// leaks reports whether a text has the marker, as it is or in base64, wherever it begins in what was encoded.
+func leaks(text string) bool {
+	if strings.Contains(text, marker) {
+		return true
+	}
+	for before := range 3 { // bytes that are encoded with what comes before
+		whole := marker[(3-before)%3:]
+		if strings.Contains(text, base64.StdEncoding.EncodeToString([]byte(whole[:len(whole)/3*3]))) {
+			return true
+		}
+	}
+	return false
+}
+
 // hides fails the test if a text has the marker, compressed or not.
 func hides(t *testing.T, what, text string) {
 	t.Helper()
 	if strings.HasPrefix(text, "\x1f\x8b") {
 		text = string(expect.Value(io.ReadAll(expect.Value(gzip.NewReader(strings.NewReader(text)))(t)))(t))
 	}
-	if text == "" || strings.Contains(text, marker) || strings.Contains(text, string(payload.Base64([]byte(marker)))) {
+	if text == "" || leaks(text) {
 		t.Errorf("%s is empty, or has a part of a payload", what)
 	}
 }

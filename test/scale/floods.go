@@ -189,8 +189,11 @@ func (f *flooding) scrapeOften(ctx context.Context, one *flood) error {
 		return err
 	})
 	all := slices.Concat(took...)
-	if err != nil || len(all) == 0 {
+	if err != nil || ctx.Err() != nil {
 		return errors.Join(err, ctx.Err())
+	}
+	if len(all) == 0 {
+		return errors.New("no scrape was answered")
 	}
 	one.note = fmt.Sprintf("%.0f a second were answered, 99%% of them within %s", float64(len(all))/f.cfg.lasts.Seconds(), inSeconds.format(quantile(all, 0.99).Seconds()))
 	return nil
