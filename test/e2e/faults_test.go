@@ -142,7 +142,7 @@ func (s *stage) cycles(t *testing.T, faults []fault, report *faultReport) {
 			t.Run(fmt.Sprintf("cycle %d of %d: %s", n+1, cycles, f.what), func(t *testing.T) { s.suffer(t, f, 0) })
 		}
 	}
-	warm := max(*faultCycles/10, 5)
+	warm := max(*faultCycles/4, 5) // After some dozens the heap does not grow any more: see docs/faults.md.
 	run(warm)
 	before := s.holds(t)
 	run(*faultCycles)
@@ -173,7 +173,7 @@ var holdings = []struct {
 	{"goroutines", 12, func(_ *stage, all series) float64 { return all["go_goroutines"] }},
 	{"file descriptors", 6, func(_ *stage, all series) float64 { return all["process_open_fds"] }},
 	{"connections to the API server", 4, func(s *stage, _ series) float64 { return float64(s.relay.Open()) }},
-	{"MB on the heap, after a garbage collection", 1, func(_ *stage, all series) float64 { return all["go_memstats_heap_alloc_bytes"] / 1e6 }},
+	{"MB on the heap, after a garbage collection", 2, func(_ *stage, all series) float64 { return all["go_memstats_heap_alloc_bytes"] / 1e6 }},
 }
 
 // holds returns what the exporter holds now.
