@@ -54,6 +54,8 @@ type fetcher struct {
 	reread   map[release.Key]uint64           // guarded by mu; the resource version that was last read again, or tried
 	// undecodable is guarded by mu. It has the undecodable payloads of the last second, and when they were read.
 	undecodable map[release.Key]undecodable
+	// far is guarded by mu. It has the payloads whose head is not at the beginning.
+	far map[release.Key]release.UID
 }
 
 type undecodable struct {
@@ -69,6 +71,7 @@ func newFetcher(core rest.Interface, metrics *telemetry, log *slog.Logger) *fetc
 		failures:    make(map[release.Key]*release.Failure),
 		reread:      make(map[release.Key]uint64),
 		undecodable: make(map[release.Key]undecodable),
+		far:         make(map[release.Key]release.UID),
 	}
 }
 
@@ -79,9 +82,16 @@ type outcome struct {
 	allowed bool             // payloads of this group may be read again
 }
 
-// fetch reads the payload of a release's newest revision. An error means that it may succeed at any time, or is
-// decode.ErrFar. A failure ends here: it is counted, and logged once.
-func (f *fetcher) fetch(ctx context.Context, key release.Key, rev *release.Revision, head headReader) (outcome, error) {
+// fetch reads the payload of a release's newest revision, and decodes only its beginning unless far is set. An error
+// means that it may succeed at any time, or is decode.ErrFar. A failure ends here: it is counted, and logged once.
+func (f *fetcher) fetch(ctx context.Context, key release.Key, rev *release.Revision, far bool) (outcome, error) {
+	head := f.decoder.Head
+	if !far {
+		if f.isFar(key, rev.UID) {
+			return outcome{}, decode.ErrFar
+		}
+		head = f.decoder.Near
+	}
 	g := group{rev.Storage, key.Namespace}
 	delay := f.undecodableDelay(key, rev)
 	if delay <= 0 {
@@ -95,6 +105,7 @@ func (f *fetcher) fetch(ctx context.Context, key release.Key, rev *release.Revis
 		return outcome{}, nil
 	}
 	if errors.Is(err, decode.ErrFar) {
+		f.setFar(key, rev.UID)
 		return outcome{allowed: f.forbidden.allow(g)}, err
 	}
 	log := f.log.With("namespace", key.Namespace, "release", key.Name, "revision", rev.Number)
@@ -121,7 +132,7 @@ func (f *fetcher) fetch(ctx context.Context, key release.Key, rev *release.Revis
 	return outcome{}, err
 }
 
-// get does the GET and counts it, unless it was for nothing.
+// get does the GET and counts it.
 func (f *fetcher) get(ctx context.Context, key release.Key, rev *release.Revision, head headReader) (release.Payload, error) {
 	start := time.Now()
 	limited, cancel := context.WithTimeout(ctx, fetchTimeout)
@@ -130,10 +141,10 @@ func (f *fetcher) get(ctx context.Context, key release.Key, rev *release.Revisio
 	if ctx.Err() != nil {
 		return release.Payload{}, ctx.Err()
 	}
+	f.metrics.fetched(p, time.Since(start), decoding, err)
 	if errors.Is(err, decode.ErrFar) {
 		return release.Payload{}, err
 	}
-	f.metrics.fetched(p, time.Since(start), decoding, err)
 	if err == nil {
 		return p, nil
 	}
@@ -162,13 +173,28 @@ func (f *fetcher) forget(key release.Key) {
 	defer f.mu.Unlock()
 	delete(f.failures, key)
 	delete(f.reread, key)
+	delete(f.far, key)
+}
+
+func (f *fetcher) setFar(key release.Key, uid release.UID) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.far[key] = uid
+}
+
+// isFar reports whether the head of a payload is known not to be at its beginning.
+func (f *fetcher) isFar(key release.Key, uid release.UID) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.far[key] == uid
 }
 
 func (f *fetcher) setUndecodable(key release.Key, rev *release.Revision) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	maps.DeleteFunc(f.undecodable, func(_ release.Key, last undecodable) bool { return time.Since(last.at) > undecodableDelay })
-	f.undecodable[key] = undecodable{rev.UID, time.Now(), f.undecodable[key].uid == rev.UID}
+	again := f.undecodable[key].uid == rev.UID // what is older has been deleted
+	f.undecodable[key] = undecodable{rev.UID, time.Now(), again}
 }
 
 // undecodableDelay returns for how long a read has to wait because it would be the third one of a payload within

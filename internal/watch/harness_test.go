@@ -66,6 +66,9 @@ func (c *cluster) write(name string, number int, status release.Status, uid, cha
 	if chart == "garbage" {
 		payload = "garbage"
 	}
+	if chart == "garbage behind the beginning" {
+		payload = `{"a":"` + strings.Repeat("x", 20_000)
+	}
 	if chart == "bomb" { // it takes a thousand times as long
 		payload = `{"config":[` + strings.Repeat(strings.Repeat("[", 9000)+strings.Repeat("]", 9000)+",", 10) + "0]," + payload[1:]
 	}
@@ -149,12 +152,18 @@ func (c *cluster) total() int {
 	return n
 }
 
-// RoundTrip serves the GETs.
+// RoundTrip serves the GETs. The second one of a release that is called slow takes five seconds.
 func (c *cluster) RoundTrip(req *http.Request) (*http.Response, error) {
 	object := req.URL.Path[strings.LastIndex(req.URL.Path, "/")+1:]
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.gets[object]++
+	again := c.gets[object] == 2
+	c.mu.Unlock()
+	if again && object == objectName("slow", 1) {
+		<-time.After(5 * time.Second)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	status := c.status
 	if status == 0 && c.payloads[object] == nil {
 		status = http.StatusNotFound

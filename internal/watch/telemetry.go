@@ -137,7 +137,7 @@ func (t *telemetry) fetched(p release.Payload, took, decoding time.Duration, err
 	switch {
 	case err == nil && p.Problem != "":
 		t.decodeErrors.WithLabelValues(p.Problem).Inc()
-	case err == nil:
+	case err == nil, errors.Is(err, decode.ErrFar): // to be decoded later
 	case isGone(err):
 		result = fetchNotFound
 	case apierrors.IsForbidden(err):

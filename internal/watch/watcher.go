@@ -345,9 +345,9 @@ func (w *Watcher) readPayloads(ctx context.Context, queue workqueue.TypedRateLim
 	defer running.Wait()
 	far := newQueue()
 	for range w.cfg.FetchConcurrency {
-		running.Go(func() { w.work(ctx, queue, w.fetcher.decoder.Near, far) })
+		running.Go(func() { w.work(ctx, queue, far) })
 	}
-	running.Go(func() { w.work(ctx, far, w.fetcher.decoder.Head, nil) })
+	running.Go(func() { w.work(ctx, far, nil) })
 	<-ctx.Done()
 	queue.ShutDown()
 	far.ShutDown()
@@ -358,16 +358,16 @@ func newQueue() workqueue.TypedRateLimitingInterface[release.Key] {
 		workqueue.NewTypedItemExponentialFailureRateLimiter[release.Key](retryMin, retryMax))
 }
 
-// work reads one payload after the other, and leaves those to the queue far for which head returns decode.ErrFar. It
-// slows down while the API server is away, however many payloads are pending.
-func (w *Watcher) work(ctx context.Context, queue workqueue.TypedRateLimitingInterface[release.Key], head headReader, far workqueue.TypedInterface[release.Key]) {
+// work reads one payload after the other. Those whose head is not at the beginning it leaves to the queue far, if there
+// is one. It slows down while the API server is away, however many payloads are pending.
+func (w *Watcher) work(ctx context.Context, queue workqueue.TypedRateLimitingInterface[release.Key], far workqueue.TypedInterface[release.Key]) {
 	backoff := awayBackoff()
 	for {
 		key, shutdown := queue.Get()
 		if shutdown {
 			return
 		}
-		err := w.readNewest(ctx, queue, key, head)
+		err := w.readNewest(ctx, queue, key, far == nil)
 		if errors.Is(err, decode.ErrFar) {
 			far.Add(key)
 			err = nil
@@ -388,13 +388,13 @@ func (w *Watcher) work(ctx context.Context, queue workqueue.TypedRateLimitingInt
 
 // readNewest reads the payload of a release's newest revision, unless it has been read. An error means that it
 // is to be tried again.
-func (w *Watcher) readNewest(ctx context.Context, queue workqueue.TypedRateLimitingInterface[release.Key], key release.Key, head headReader) error {
+func (w *Watcher) readNewest(ctx context.Context, queue workqueue.TypedRateLimitingInterface[release.Key], key release.Key, far bool) error {
 	rev := w.newestIf(key, func(r *release.Release) bool { return r.Payload == nil })
 	if rev == nil {
 		w.fetcher.forget(key)
 		return nil
 	}
-	got, err := w.fetcher.fetch(ctx, key, rev, head)
+	got, err := w.fetcher.fetch(ctx, key, rev, far)
 	if got.payload != nil {
 		w.setPayload(key, rev, *got.payload)
 	}

@@ -180,32 +180,36 @@ func TestAnUndecodablePayloadIsReadAgainOnlyWhenItIsWrittenAgain(t *testing.T) {
 // TestAnUndecodablePayloadIsReadTwicePerSecond writes a record again and again. To write a label costs nothing, and to
 // read a payload up to a mebibyte. Whoever repairs a record once need not wait.
 func TestAnUndecodablePayloadIsReadTwicePerSecond(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c := newCluster(t)
-		c.write("a", 1, release.Deployed, "a1", "garbage")
-		w := c.start()
-		for range 100 {
-			advance(50 * time.Millisecond)
-			c.write("a", 1, release.Deployed, "a1", "garbage")
-		}
-		advance(time.Second)
-		if got := c.total(); got < 5 || got > 13 {
-			t.Errorf("%d GETs for 100 writes in 5 s", got)
-		}
-		c.write("b", 1, release.Deployed, "b1", "garbage")
-		synctest.Wait()
-		c.write("b", 1, release.Deployed, "b1", "good")
-		synctest.Wait()
-		if w.chart("b") != "good" {
-			t.Error("a record that is repaired at once has to wait")
-		}
-		c.write("a", 1, release.Deployed, "a1", "repaired")
-		c.write("a", 2, release.Deployed, "a2", "next")
-		synctest.Wait()
-		if w.chart("a") != "next" {
-			t.Error("the next revision has to wait")
-		}
-	})
+	for _, bad := range []string{"garbage", "garbage behind the beginning"} {
+		t.Run(bad, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newCluster(t)
+				c.write("a", 1, release.Deployed, "a1", bad)
+				w := c.start()
+				for range 100 {
+					advance(50 * time.Millisecond)
+					c.write("a", 1, release.Deployed, "a1", bad)
+				}
+				advance(time.Second)
+				if got := c.total(); got < 5 || got > 14 {
+					t.Errorf("%d GETs for 100 writes in 5 s", got)
+				}
+				c.write("b", 1, release.Deployed, "b1", bad)
+				synctest.Wait()
+				c.write("b", 1, release.Deployed, "b1", "good")
+				synctest.Wait()
+				if w.chart("b") != "good" {
+					t.Error("a record that is repaired at once has to wait")
+				}
+				c.write("a", 1, release.Deployed, "a1", "repaired")
+				c.write("a", 2, release.Deployed, "a2", "next")
+				synctest.Wait()
+				if w.chart("a") != "next" {
+					t.Error("the next revision has to wait")
+				}
+			})
+		})
+	}
 }
 
 func TestAListThatFailsIsNamedUntilItHeals(t *testing.T) {
@@ -265,6 +269,26 @@ func TestWhatAWatchTellsIsSeen(t *testing.T) {
 		w.expect(t, watchUp, 1)
 		if got := w.metric(lastEvent); got <= before {
 			t.Errorf("last event at %v, want one after %v", got, before)
+		}
+	})
+}
+
+// TestAPayloadThatWaitsIsNotRead writes a record again and again, whose payload waits for others that take long.
+func TestAPayloadThatWaitsIsNotRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		c.write("slow", 1, release.Deployed, "s1", "bomb")
+		w := c.start()
+		for range 80 {
+			c.write("a", 1, release.Deployed, "a1", "bomb")
+			advance(50 * time.Millisecond)
+		}
+		if got := c.count("a", 1); got != 1 {
+			t.Errorf("%d GETs for 80 writes", got)
+		}
+		advance(5 * time.Second)
+		if got := c.count("a", 1); got != 2 || w.chart("a") != "bomb" {
+			t.Errorf("%d GETs, and the chart is %q", got, w.chart("a"))
 		}
 	})
 }
