@@ -67,7 +67,7 @@ func (c *connections) track(conn net.Conn, state http.ConnState) {
 	_ = below(last).Close() // nobody waits for it; that of TLS would write
 	if now.Sub(c.logged) > time.Minute {
 		c.logged = now
-		c.log.Warn("Closed an idle connection, because there are too many", "most", maxConnections)
+		c.log.Warn("Closed a connection for a new one, because there are too many", "most", maxConnections)
 	}
 }
 

@@ -24,7 +24,7 @@ const (
 	// While others wait, it may be mayLag behind one that reads minRate bytes per second, and less if more than
 	// maxScrapes wait: so the last of maxWaiting gets a place in time, even if all before it read nothing.
 	mayLag  = 2 * time.Second
-	minRate = 4 << 20
+	minRate = 1 << 20
 )
 
 // LimitScrapes returns a handler that answers a few scrapes at a time. Whoever waits is answered in the order of arrival,
@@ -102,23 +102,24 @@ type place struct {
 	http.ResponseWriter
 	waiting *atomic.Int64 // how many wait for a place
 
-	mu    sync.Mutex
-	begun time.Time // guarded by mu; the first write, zero while the response is rendered
-	taken int       // guarded by mu; bytes that the client has taken
+	mu      sync.Mutex
+	began   time.Time     // guarded by mu; of the write in flight, zero while the response is rendered
+	spent   time.Duration // guarded by mu; in earlier writes
+	written int           // guarded by mu; bytes that the client has taken
 }
 
 // Write implements io.Writer.
 func (p *place) Write(b []byte) (int, error) {
 	p.mu.Lock()
-	if p.begun.IsZero() {
-		p.begun = time.Now()
-	}
+	p.began = time.Now()
 	p.mu.Unlock()
 	p.limit()
 	n, err := p.ResponseWriter.Write(b)
 	p.mu.Lock()
-	p.taken += n
-	p.mu.Unlock()
+	defer p.mu.Unlock()
+	p.written += n
+	p.spent += time.Since(p.began)
+	p.began = time.Time{}
 	return n, err
 }
 
@@ -126,13 +127,13 @@ func (p *place) Write(b []byte) (int, error) {
 func (p *place) limit() {
 	p.mu.Lock() // until the end: the last one to know how many wait sets the limit
 	defer p.mu.Unlock()
-	if p.begun.IsZero() {
+	if p.began.IsZero() {
 		return
 	}
 	may := mayRead
 	if waiting := p.waiting.Load(); waiting > 0 {
-		may = mayLag*maxScrapes/time.Duration(max(waiting, maxScrapes)) + time.Duration(p.taken)*time.Second/minRate
+		may = mayLag*maxScrapes/time.Duration(max(waiting, maxScrapes)) + time.Duration(p.written)*time.Second/minRate
 	}
 	// An error means that the timeout of the server has to do.
-	_ = http.NewResponseController(p.ResponseWriter).SetWriteDeadline(p.begun.Add(may))
+	_ = http.NewResponseController(p.ResponseWriter).SetWriteDeadline(p.began.Add(may - p.spent))
 }

@@ -186,13 +186,8 @@ func (s *Server) serve(ctx context.Context, l listener) error {
 	})
 	var err error
 	if l.flags != nil {
-		guesses := newPasswords()
-		server.Handler = guesses.behind(l.handler)
-		// The toolkit puts its handler before ours when it begins to serve. This is called after that, and before the
-		// first request.
-		server.BaseContext = func(net.Listener) context.Context {
-			server.Handler = withoutBody(guesses.before(server.Handler))
-			return context.Background()
+		if *l.flags.WebConfigFile != "" {
+			limitGuesses(server, l.handler)
 		}
 		err = toolkit.Serve(l, server, l.flags, s.log)
 	} else {

@@ -237,12 +237,14 @@ func TestWrongPasswordsHoldUpNobody(t *testing.T) {
 		p := newPasswords()
 		c := &check{turn: make(chan struct{}, 1), next: p.behind(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "scraped") }))}
 		door := p.before(c)
-		scrape := func(password string) (int, time.Duration) {
+		from := func(address, user, password string) (int, time.Duration) {
 			req, w, began := httptest.NewRequest(http.MethodGet, "/metrics", nil), httptest.NewRecorder(), time.Now()
-			req.SetBasicAuth("prometheus", password)
+			req.RemoteAddr = address + ":1"
+			req.SetBasicAuth(user, password)
 			door.ServeHTTP(w, req)
 			return w.Code, time.Since(began)
 		}
+		scrape := func(password string) (int, time.Duration) { return from("10.0.0.1", "prometheus", password) }
 		if code, _ := scrape("right"); code != http.StatusOK {
 			t.Fatalf("got %d with the right password", code)
 		}
@@ -262,14 +264,17 @@ func TestWrongPasswordsHoldUpNobody(t *testing.T) {
 				}
 			})
 		}
-		for ctx.Err() == nil {
+		for n := 0; ctx.Err() == nil; n++ {
 			if code, took := scrape("right"); code != http.StatusOK || took > 2*checkTime {
 				t.Errorf("the right password got %d after %s", code, took)
+			}
+			if code, took := from("10.0.0.2", fmt.Sprint("new ", n), "right"); code != http.StatusOK || took > 10*checkTime {
+				t.Errorf("a right password that has not been seen got %d after %s", code, took)
 			}
 			<-time.After(time.Second)
 		}
 		flood.Wait()
-		if limit := time.Since(began)/2 + 62*checkTime; c.took > limit { // 62 checks are of the right one
+		if limit := time.Since(began)/2 + 124*checkTime; c.took > limit { // 124 checks are of right ones
 			t.Errorf("checks took %s of %s", c.took, time.Since(began))
 		}
 	})
