@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -30,10 +32,10 @@ type client struct {
 	heard     func()                       // called for each event
 	end       context.CancelFunc           // ends the informer
 	relays    *sync.WaitGroup
-	// incomplete is the time between two streamed lists that end early.
+	// incomplete is the time between streamed lists that end early. After its steps, a plain one is asked for. It
+	// belongs to the relay of a watch while that is open, as silent does.
 	incomplete wait.Backoff
-	// silent says that the last watch was given up because it brought nothing. It belongs to the reflector, and to
-	// the relay of a watch while that is open.
+	// silent says that the last watch was given up because it brought nothing.
 	silent bool
 }
 
@@ -142,12 +144,20 @@ func (c *client) relay(w apiwatch.Interface, to chan<- apiwatch.Event, stopped <
 			if c.silent = !listing; c.silent {
 				return // the reflector resumes it
 			}
-			event, open = apiwatch.Event{Type: apiwatch.Error, Object: errNoEnd()}, true
+			event, open = noEnd("stopped for "+streamTimeout.String()), true
 		case <-stopped:
 			return
 		}
 		if !open || isConnectionLost(event) {
+			plain := listing && c.incomplete.Steps == 0
 			hold := c.ended(event, time.Since(began), passed, listing)
+			if plain {
+				select {
+				case to <- noEnd("was cut off again and again"):
+				case <-stopped:
+				}
+				return
+			}
 			select {
 			case <-time.After(hold):
 			case <-stopped:
@@ -169,12 +179,15 @@ func (c *client) relay(w apiwatch.Interface, to chan<- apiwatch.Event, stopped <
 			c.silent = false
 			c.heard()
 		}
-		quiet.Reset(silence(listing))
 		select {
 		case to <- event:
 		case <-stopped:
 			return
 		}
+		if event.Type == apiwatch.Error {
+			return // the reflector begins another watch
+		}
+		quiet.Reset(silence(listing)) // not before: the reflector may be slow, too
 	}
 }
 
@@ -186,12 +199,12 @@ func silence(listing bool) time.Duration {
 	return silenceTimeout
 }
 
-// errNoEnd is the error of a streamed list that does not come to its end. The reflector then asks for a plain one.
-func errNoEnd() *metav1.Status {
-	return &metav1.Status{
+// noEnd is the last event of a streamed list that does not come to its end. The reflector then asks for a plain one.
+func noEnd(what string) apiwatch.Event {
+	return apiwatch.Event{Type: apiwatch.Error, Object: &metav1.Status{
 		Status: metav1.StatusFailure, Code: http.StatusGatewayTimeout, Reason: metav1.StatusReasonTimeout,
-		Message: fmt.Sprintf("the list stopped for %s before its end", streamTimeout),
-	}
+		Message: fmt.Sprintf("the list %s before its end", what),
+	}}
 }
 
 // minWatch is the least time that a watch takes, from the end of its list. One that ends within a second
@@ -295,11 +308,11 @@ func Clients(config *rest.Config) (metadata.Interface, rest.Interface, error) {
 // transport keeps client-go from retrying by itself. When a connection fails, client-go tries ten times, a
 // second apart, and then returns a watch without events: nobody would know for ten seconds that a watch is
 // down, and hundreds of watches would retry at once. After a Retry-After it waits, too, and holds one of the
-// few places for requests meanwhile, however long that is.
+// few places for requests meanwhile, however long that is. So it does not get to see the header.
 type transport struct{ base http.RoundTripper }
 
 // RoundTrip implements http.RoundTripper. It replaces errors by others with a text that
-// k8s.io/apimachinery/pkg/util/net does not recognize.
+// k8s.io/apimachinery/pkg/util/net does not recognize, and makes an error of a response that is one only by its header.
 func (t transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	resp, err := t.base.RoundTrip(req)
 	if err != nil && req.Context().Err() == nil {
@@ -311,10 +324,18 @@ func (t transport) RoundTrip(req *http.Request) (*http.Response, error) {
 			"http2: client connection lost", "http2: connection lost",
 		).Replace(err.Error()))
 	}
-	if err == nil && resp.StatusCode >= http.StatusTooManyRequests {
-		resp.Header.Del("Retry-After")
+	if err != nil || resp.StatusCode < http.StatusTooManyRequests {
+		return resp, err
 	}
-	return resp, err
+	seconds, _ := strconv.Atoi(resp.Header.Get("Retry-After"))
+	resp.Header.Del("Retry-After")
+	if resp.StatusCode == http.StatusTooManyRequests && strings.HasPrefix(resp.Header.Get("Content-Type"), "text/") {
+		// So says priority and fairness. Other parts of an API server send a status, which has the seconds, too.
+		_, _ = io.CopyN(io.Discard, resp.Body, 4<<10) // otherwise the connection is closed
+		_ = resp.Body.Close()
+		return nil, apierrors.NewTooManyRequests("the server has received too many requests", seconds)
+	}
+	return resp, nil
 }
 
 // WrappedRoundTripper implements net.RoundTripperWrapper of apimachinery.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -123,26 +122,59 @@ func TestARejectedWatchStartsOverAtOnce(t *testing.T) {
 	})
 }
 
-// TestAWatchThatStartsOverAgainAndAgainIsSoonRight has a watch rejected as soon as it is right again.
+// TestAWatchThatStartsOverAgainAndAgainIsSoonRight has a watch rejected as soon as it is right again. After ten times in
+// a row, sparing the API server matters more.
 func TestAWatchThatStartsOverAgainAndAgainIsSoonRight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t)
 		l := tap(c)
 		w := c.start()
-		for n := 1; n <= 30; n++ {
+		for n := 1; n <= 15; n++ {
 			l.cut()
 			c.write("a", n, release.Deployed, fmt.Sprint("a", n), "chart")
 			rejected := time.Now()
 			l.tell(apierrors.NewResourceExpired("too old").Status())
 			for number := 0; number != n; number, _ = w.newest("a") {
-				if advance(10 * time.Millisecond); time.Since(rejected) > 4*time.Second {
-					t.Fatalf("not right %s after the watch was rejected for time %d", time.Since(rejected), n)
-				}
+				advance(10 * time.Millisecond)
 			}
 			synctest.Wait()
+			if took := time.Since(rejected); n <= 10 && took > 4*time.Second || n > 10 && (took < 30*time.Second || took > 40*time.Second) {
+				t.Errorf("right %s after the watch was rejected for time %d", took, n)
+			}
 		}
-		if lists, _ := l.counts(); lists > 32 {
+		if lists, _ := l.counts(); lists != 16 {
 			t.Errorf("%d lists", lists)
+		}
+	})
+}
+
+// TestAnAPIServerThatListsSlowlyIsNotListedAllTheTime has each list take 6 s, and each watch rejected, as by an API
+// server whose watch cache is too small.
+func TestAnAPIServerThatListsSlowlyIsNotListedAllTheTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		l := tap(c)
+		var enough atomic.Bool
+		c.metadata.PrependWatchReactor("secrets", func(clienttesting.Action) (bool, apiwatch.Interface, error) {
+			return !enough.Load(), nil, apierrors.NewResourceExpired("too old")
+		})
+		w := c.start(func(cfg *watch.Config) {
+			cfg.Metadata = delayed{Interface: cfg.Metadata, before: func(ctx context.Context, _ string) error {
+				return pass(ctx, 6*time.Second)
+			}}
+		})
+		advance(10 * time.Minute)
+		if lists, _ := l.counts(); lists < 20 || lists > 26 { // ten, and then one every 36 to 45 s
+			t.Errorf("%d lists within ten minutes", lists)
+		}
+		w.expect(t, watchUp, 0)
+		enough.Store(true)
+		advance(time.Minute)
+		w.expect(t, watchUp, 1) // and lived for long
+		for range 3 {
+			l.tell(apierrors.NewResourceExpired("too old").Status())
+			advance(7 * time.Second)
+			w.expect(t, watchUp, 1)
 		}
 	})
 }
@@ -215,39 +247,41 @@ func TestAConnectionThatIsLostCostsNoList(t *testing.T) {
 	})
 }
 
-func TestAStreamedListThatIsCutIsNotUp(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c := newCluster(t)
-		c.write("a", 1, release.Deployed, "a1", "one")
-		streams := 0
-		var ended atomic.Bool
-		cut := func(action clienttesting.Action) (bool, apiwatch.Interface, error) {
-			if ended.Load() {
-				return action.(clienttesting.WatchActionImpl).ListOptions.SendInitialEvents != nil, nil,
-					apierrors.NewGenericServerResponse(http.StatusUnprocessableEntity, "watch", secrets.GroupResource(), "", "", 0, true)
-			}
-			streams++
-			fake := apiwatch.NewFakeWithChanSize(1, false)
-			fake.Add(&metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: objectName("a", 1), ResourceVersion: "1"}})
-			fake.Stop()
-			return true, fake, nil
-		}
-		c.metadata.PrependWatchReactor("secrets", cut)
-		w := c.start(func(cfg *watch.Config) { cfg.Metadata = streaming{cfg.Metadata} })
-		advance(time.Minute)
-		if streams < 2 || streams > 25 {
-			t.Errorf("%d streams within a minute, all of them cut", streams)
-		}
-		if err := w.Ready(); err == nil || !strings.Contains(err.Error(), "the server ended it") {
-			t.Errorf("ready: %v", err)
-		}
-		w.expect(t, watchUp, 0)
-		ended.Store(true)
-		advance(4 * time.Second)
-		if err := w.Ready(); err != nil {
-			t.Errorf("ready: %v", err)
-		}
-	})
+// TestAStreamedListThatIsAlwaysCutIsReplaced has streamed lists cut off, at once or after some seconds, as by a proxy that
+// ends each response.
+func TestAStreamedListThatIsAlwaysCutIsReplaced(t *testing.T) {
+	for _, after := range []time.Duration{0, 3 * time.Second} {
+		t.Run(after.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newCluster(t)
+				c.write("a", 1, release.Deployed, "a1", "one")
+				l := tap(c)
+				var streams atomic.Int64
+				c.metadata.PrependWatchReactor("secrets", func(action clienttesting.Action) (bool, apiwatch.Interface, error) {
+					if action.(clienttesting.WatchActionImpl).ListOptions.SendInitialEvents == nil {
+						return false, nil, nil
+					}
+					streams.Add(1)
+					fake := apiwatch.NewFakeWithChanSize(1, false)
+					fake.Add(&metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: objectName("a", 1), ResourceVersion: "1"}})
+					time.AfterFunc(after, fake.Stop)
+					return true, fake, nil
+				})
+				w := c.start(func(cfg *watch.Config) { cfg.Metadata = streaming{cfg.Metadata} })
+				advance(after + time.Second)
+				if err := w.Ready(); err == nil || !strings.Contains(err.Error(), "the server ended it") {
+					t.Errorf("ready: %v", err)
+				}
+				w.expect(t, watchUp, 0)
+				advance(2*after + 6*time.Second)
+				lists, _ := l.counts()
+				if err := w.Ready(); err != nil || streams.Load() != 3 || lists != 1 || w.chart("a") != "one" {
+					t.Errorf("chart %q, ready: %v, after %d streams and %d lists", w.chart("a"), err, streams.Load(), lists)
+				}
+				w.expect(t, watchUp, 1)
+			})
+		})
+	}
 }
 
 // streaming is a client of a server that streams lists.
@@ -277,6 +311,26 @@ func TestOneBadNamespaceIsOneBadNamespace(t *testing.T) {
 		advance(5 * time.Second)
 		if got := problems(w); got != "" {
 			t.Errorf("problems %q after the role was granted", got)
+		}
+	})
+}
+
+// TestANamespaceThatIsForbiddenSlowlyIsNotWaitedFor has each 403 take longer than a response may before the watch is
+// down.
+func TestANamespaceThatIsForbiddenSlowlyIsNotWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newCluster(t).start(func(cfg *watch.Config) {
+			cfg.Namespaces = []string{"ns", "other"}
+			cfg.Metadata = delayed{Interface: cfg.Metadata, before: func(ctx context.Context, namespace string) error {
+				if namespace != "other" {
+					return nil
+				}
+				return errors.Join(pass(ctx, 6*time.Second), apierrors.NewForbidden(secrets.GroupResource(), "", errors.New("no role")))
+			}}
+		})
+		advance(20 * time.Second)
+		if err := w.Ready(); err != nil {
+			t.Errorf("ready: %v", err)
 		}
 	})
 }
@@ -353,28 +407,41 @@ func TestASilentWatchIsResumed(t *testing.T) {
 	})
 }
 
-// swallowing is a client of a server that does not stream lists, and does not answer them at first.
-type swallowing struct {
+// delayed is a client of a server that does not stream lists. Each list waits for before, and fails if that does.
+type delayed struct {
 	metadata.Interface
 	metadata.ResourceInterface
-	left *atomic.Int64
+	before    func(ctx context.Context, namespace string) error
+	namespace string
 }
 
-func (s swallowing) Resource(resource schema.GroupVersionResource) metadata.Getter {
-	s.ResourceInterface = s.Interface.Resource(resource)
-	return s
+func (d delayed) Resource(resource schema.GroupVersionResource) metadata.Getter {
+	d.ResourceInterface = d.Interface.Resource(resource)
+	return d
 }
 
-func (s swallowing) IsWatchListSemanticsUnSupported() bool { return true }
+func (d delayed) IsWatchListSemanticsUnSupported() bool { return true }
 
-func (s swallowing) Namespace(string) metadata.ResourceInterface { return s }
+func (d delayed) Namespace(namespace string) metadata.ResourceInterface {
+	d.namespace = namespace
+	return d
+}
 
-func (s swallowing) List(ctx context.Context, o metav1.ListOptions) (*metav1.PartialObjectMetadataList, error) {
-	if s.left.Add(-1) >= 0 {
-		<-ctx.Done()
-		return nil, ctx.Err()
+func (d delayed) List(ctx context.Context, o metav1.ListOptions) (*metav1.PartialObjectMetadataList, error) {
+	if err := d.before(ctx, d.namespace); err != nil {
+		return nil, err
 	}
-	return s.ResourceInterface.List(ctx, o)
+	return d.ResourceInterface.List(ctx, o)
+}
+
+// pass waits until some time has passed, or the context ends.
+func pass(ctx context.Context, some time.Duration) error {
+	select {
+	case <-time.After(some):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 func TestAListWithoutAnAnswerIsGivenUp(t *testing.T) {
@@ -383,7 +450,14 @@ func TestAListWithoutAnAnswerIsGivenUp(t *testing.T) {
 		c.write("a", 1, release.Deployed, "a1", "one")
 		var left atomic.Int64
 		left.Store(1)
-		w := c.start(func(cfg *watch.Config) { cfg.Metadata = swallowing{Interface: cfg.Metadata, left: &left} })
+		w := c.start(func(cfg *watch.Config) {
+			cfg.Metadata = delayed{Interface: cfg.Metadata, before: func(ctx context.Context, _ string) error {
+				if left.Add(-1) >= 0 {
+					<-ctx.Done()
+				}
+				return ctx.Err()
+			}}
+		})
 		advance(time.Minute)
 		if w.chart("a") != "" {
 			t.Error("a list is given up that the server may still answer")

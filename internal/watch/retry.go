@@ -35,14 +35,17 @@ func refusedBackoff() wait.Backoff {
 	return wait.Backoff{Duration: time.Second, Cap: 3 * time.Second, Factor: 2, Jitter: 0.2, Steps: 8}
 }
 
-// retryAfter returns for how long a server asks not to be asked again. It is never longer than three seconds: priority
-// and fairness asks for one, and metrics must not be stale for much longer than the server is too busy.
+// longestAsked bounds for how long a server is not asked again because it asks for that. Priority and fairness asks for 1
+// to 32 s, but metrics have to be right within 5 s after the server has become less busy.
+const longestAsked = 4 * time.Second
+
+// retryAfter returns for how long a server asks not to be asked again, within bounds.
 func retryAfter(err error) time.Duration {
 	if !apierrors.IsTooManyRequests(err) {
 		return 0
 	}
 	seconds, _ := apierrors.SuggestsClientDelay(err)
-	return min(max(time.Duration(seconds), 1), 3) * time.Second
+	return min(max(time.Duration(seconds)*time.Second, time.Second), longestAsked)
 }
 
 // retries decides when the requests of all sources are made, so that they are spread out: at the start, and
@@ -70,8 +73,8 @@ func newRetries(log *slog.Logger) *retries {
 // lateAfter is how long a response may take before it is observed that there is none.
 const lateAfter = 5 * time.Second
 
-// errAway is why a request is not made at all.
-var errAway = errors.New("no request for now")
+// errAway is why nothing is known of a request: it is not made for now, or takes long.
+var errAway = errors.New("no answer for now")
 
 // do makes a request until it succeeds, the server rejects it for good, or the context ends, and returns the
 // last error. It calls observe with each outcome, and with errAway and the cause if the request cannot be made for
@@ -80,7 +83,9 @@ var errAway = errors.New("no request for now")
 func (r *retries) do(ctx context.Context, observe func(error), request func() error) error {
 	away, busy, refused := awayBackoff(), refusedBackoff(), refusedBackoff()
 	observed := false
-	var asked time.Duration // to wait for, by the server
+	// asked is for how long the server asks to wait. When it has accepted the request of another source, the rest of
+	// that is not waited for: it is not too busy any more, and few requests are made at once.
+	var asked time.Duration
 	for refusals := 0; ctx.Err() == nil; {
 		probe := false
 		if back, cause := r.outage(); back != nil {
@@ -93,7 +98,10 @@ func (r *retries) do(ctx context.Context, observe func(error), request func() er
 			sleep(ctx, asked)
 		}
 		asked = 0
-		ended := afterDelay(lateAfter, func() { observe(fmt.Errorf("%w: no response after %s", errAway, lateAfter)) })
+		// A watch that waits for one of the places is down, too.
+		ended := afterDelay(lateAfter, func() {
+			observe(fmt.Errorf("%w: waited %s for a response, or for its turn to ask", errAway, lateAfter))
+		})
 		made, err := r.attempt(ctx, probe, request)
 		ended()
 		if ctx.Err() != nil || !made {
@@ -183,6 +191,8 @@ func (r *retries) note(err error) {
 	}
 	r.mu.Unlock()
 	switch {
+	case away && before == nil && statusCode(err) != 0:
+		r.log.Error("The API server cannot be used, will keep trying", "err", err)
 	case away && before == nil:
 		r.log.Error("The API server does not answer, will keep trying", "err", err)
 	case !away && before != nil:

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -152,10 +153,23 @@ func TestAServerThatIsTooBusyIsLeftInPeace(t *testing.T) {
 				t.Errorf("%d attempts within %s by %d watches", got, busy, watches)
 			}
 			running.Wait()
-			if took := time.Since(began) - busy; took > 4*time.Second {
+			if took := time.Since(began) - busy; took > longestAsked+500*time.Millisecond {
 				t.Errorf("%d watches are back %s after the server was too busy", watches, took)
 			}
 		})
+	}
+}
+
+func TestTheLogSaysWhetherTheServerAnswers(t *testing.T) {
+	for want, err := range map[string]error{
+		"The API server does not answer,": errRefused,
+		"The API server cannot be used,":  apierrors.NewTooManyRequests("busy", 1),
+	} {
+		var log strings.Builder
+		newRetries(slog.New(slog.NewTextHandler(&log, nil))).note(err)
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("got %q, want %q", log.String(), want)
+		}
 	}
 }
 

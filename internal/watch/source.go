@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"sync"
 	"time"
 
@@ -49,7 +50,8 @@ type source struct {
 type sourceState struct {
 	// listed says that a list has been delivered.
 	listed bool
-	// failure is why the watch is down, nil if it is up or has not been tried yet; reason is its label value.
+	// failure is why the watch is down, nil if it is up or has not been tried yet; reason is the label value of the
+	// last answer.
 	failure error
 	reason  string
 	// forbidden is how many requests in a row were forbidden.
@@ -82,33 +84,40 @@ func selectorsFor(storage release.Storage, denied []string) func(*metav1.ListOpt
 // reflector of client-go would list again by itself, but up to a minute later, and it delivers a list record by
 // record, so that a release would be seen with some of its revisions.
 func (s *source) run(ctx context.Context) error {
-	version, backoff := "", followBackoff()
+	version, short := "", 0
 	for ctx.Err() == nil {
-		began := time.Now()
+		var lived time.Duration
 		var err error
-		if version, err = s.follow(ctx, version); err != nil {
+		if version, lived, err = s.follow(ctx, version); err != nil {
 			return fmt.Errorf("watch %s %s: %w", s.storage, s.where(), err)
 		}
-		if time.Since(began) > 5*time.Second {
-			backoff = followBackoff()
+		if short++; lived > 5*time.Second {
+			short = 1
 		}
-		sleep(ctx, backoff.Step())
+		sleep(ctx, followDelay(short))
 	}
 	return nil
 }
 
-// followBackoff is the time between two informers. Each of them lists.
-func followBackoff() wait.Backoff {
-	return wait.Backoff{Duration: 10 * time.Millisecond, Cap: 3 * time.Second, Factor: 3, Jitter: 0.3, Steps: 10}
+// followDelay is the time between two informers, after some in a row whose watch was short. Each of them lists. A fault
+// of some seconds is soon over for the exporter, too; one that lasts must not cost the API server many lists.
+func followDelay(short int) time.Duration {
+	delay := 30 * time.Second
+	if short <= 10 {
+		delay = min(10*time.Millisecond*time.Duration(math.Pow(3, float64(short-1))), 3*time.Second)
+	}
+	return wait.Jitter(delay, 0.3)
 }
 
 // follow runs one informer until its watch cannot be resumed, or the context ends. It lists no version older
-// than notBefore, and returns the last one seen.
-func (s *source) follow(ctx context.Context, notBefore string) (version string, err error) {
+// than notBefore, and returns the last one seen, and for how long the watch lived after the list.
+func (s *source) follow(ctx context.Context, notBefore string) (version string, lived time.Duration, err error) {
 	ctx, end := context.WithCancel(ctx)
 	defer end()
 	var running sync.WaitGroup
 	defer running.Wait()
+	var first sync.Once
+	var up time.Time // since when the watch is up
 
 	c := &client{
 		ResourceInterface: s.client.Resource(resourceOf(s.storage)).Namespace(s.namespace),
@@ -116,14 +125,18 @@ func (s *source) follow(ctx context.Context, notBefore string) (version string, 
 		notBefore:         notBefore,
 		retries:           s.retries,
 		observe: func(verb string, err error) {
-			if ctx.Err() == nil { // otherwise it failed because the informer ends
-				s.observe(verb, err)
+			if ctx.Err() != nil {
+				return // it failed because the informer ends
 			}
+			if err == nil {
+				first.Do(func() { up = time.Now() })
+			}
+			s.observe(verb, err)
 		},
 		heard:      s.heard,
 		end:        end,
 		relays:     &running,
-		incomplete: wait.Backoff{Duration: minWatch, Cap: 3 * time.Second, Factor: 2, Jitter: 0.3, Steps: 8},
+		incomplete: wait.Backoff{Duration: minWatch, Factor: 2, Jitter: 0.3, Steps: 2},
 	}
 	informer := metadatainformer.NewFilteredMetadataInformer(c, resourceOf(s.storage), s.namespace, 0, nil, s.selectors).Informer()
 	h := &handler{source: s}
@@ -133,7 +146,7 @@ func (s *source) follow(ctx context.Context, notBefore string) (version string, 
 			s.log.Debug("Reflector starts over", "err", err) // the client has observed what failed
 		}))
 	if err != nil {
-		return "", fmt.Errorf("set up the informer: %w", err)
+		return "", 0, fmt.Errorf("set up the informer: %w", err)
 	}
 	running.Go(func() {
 		select {
@@ -143,7 +156,12 @@ func (s *source) follow(ctx context.Context, notBefore string) (version string, 
 		}
 	})
 	informer.RunWithContext(ctx)
-	return informer.LastSyncResourceVersion(), nil
+	end()
+	running.Wait()
+	if !up.IsZero() {
+		lived = time.Since(up)
+	}
+	return informer.LastSyncResourceVersion(), lived, nil
 }
 
 // handler receives the events of one informer.
@@ -207,9 +225,9 @@ func (s *source) now() sourceState {
 // observe records the outcome of a request. It logs only changes: without a Role every request fails the same
 // way.
 func (s *source) observe(verb string, err error) {
-	reason := watchErrorReason(err)
+	reason, answered := watchErrorReason(err), !errors.Is(err, errAway)
 	if err != nil {
-		if !errors.Is(err, errAway) { // otherwise there was no request
+		if answered {
 			s.metrics.watchErrors.WithLabelValues(string(s.storage), reason).Inc()
 		}
 		err = fmt.Errorf("cannot %s %s %s: %w", verb, s.storage, s.where(), err)
@@ -217,7 +235,11 @@ func (s *source) observe(verb string, err error) {
 	var before sourceState
 	s.set(func(state *sourceState) {
 		before = *state
-		state.failure, state.reason = err, reason
+		state.failure = err
+		if !answered {
+			return // the last answer still counts
+		}
+		state.reason = reason
 		if reason == reasonForbidden {
 			state.forbidden++
 		} else {
@@ -225,7 +247,7 @@ func (s *source) observe(verb string, err error) {
 		}
 	})
 	s.metrics.setWatchUp(s.storage, s.namespace, err == nil)
-	if reason == before.reason {
+	if !answered || reason == before.reason {
 		return
 	}
 	log := s.log.With("verb", verb, "resource", s.storage, "namespace", s.namespace)
