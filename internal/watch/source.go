@@ -94,7 +94,7 @@ func (s *source) run(ctx context.Context) error {
 		switch {
 		case lived > 5*time.Second:
 			short = 0
-		case lived > time.Second: // it may be right for that long
+		case lived > 200*time.Millisecond: // it was not rejected at once
 			short = min(short, quickFollows-1)
 		}
 		short++
