@@ -91,19 +91,26 @@ func (s *source) run(ctx context.Context) error {
 		if version, lived, err = s.follow(ctx, version); err != nil {
 			return fmt.Errorf("watch %s %s: %w", s.storage, s.where(), err)
 		}
-		if short++; lived > 5*time.Second {
-			short = 1
+		switch {
+		case lived > 5*time.Second:
+			short = 0
+		case lived > 200*time.Millisecond: // it was not rejected at once
+			short = min(short, quickFollows-1)
 		}
+		short++
 		sleep(ctx, followDelay(short))
 	}
 	return nil
 }
 
+// quickFollows is after how many short watches in a row the time between two informers becomes long.
+const quickFollows = 10
+
 // followDelay is the time between two informers, after some in a row whose watch was short. Each of them lists. A fault
 // of some seconds is soon over for the exporter, too; one that lasts must not cost the API server many lists.
 func followDelay(short int) time.Duration {
 	delay := 30 * time.Second
-	if short <= 10 {
+	if short <= quickFollows {
 		delay = min(10*time.Millisecond*time.Duration(math.Pow(3, float64(short-1))), 3*time.Second)
 	}
 	return wait.Jitter(delay, 0.3)
