@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -99,9 +100,24 @@ func buildWithClock(t *testing.T) string {
 func clockJumps(what string, seconds int, sign sign) fault {
 	return fault{what: what, sign: sign, begin: func(t *testing.T, s *stage) func() {
 		s.setClock(t, seconds)
+		eventually(t, patience, func() error { return s.isAhead(seconds) })
 		reset(t, s)
 		return func() { s.setClock(t, 0) }
 	}}
+}
+
+// isAhead asks the exporter for its time, which each response has, and returns an error unless it is off by so many seconds.
+func (s *stage) isAhead(seconds int) error {
+	resp, err := s.exporter.client.Get(s.exporter.url("/livez"))
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	now, err := http.ParseTime(resp.Header.Get("Date"))
+	if err == nil && (time.Until(now)-time.Duration(seconds)*time.Second).Abs() > time.Minute {
+		err = fmt.Errorf("it is %s", now)
+	}
+	return err
 }
 
 var clockFaults = []fault{
