@@ -96,15 +96,15 @@ func TestAgreement(t *testing.T) {
 		slices.Sort(all)
 		fmt.Fprintf(&table, "| %s | %d | %s | %s | %s |\n", kind, len(all), short(all[len(all)/2]), short(all[len(all)*99/100]), short(all[len(all)-1]))
 	}
-	if writes := took["write"]; len(writes) > 1000 && writes[len(writes)*99/100] > usuallyWithin {
-		t.Errorf("1 write of 100 is shown later than %s", usuallyWithin)
-	}
 	for _, h := range w.helms {
 		if *operations >= 1000 && w.helmed[h] == 0 {
 			t.Errorf("no command of %s with %ss succeeded", h.version, h.driver)
 		}
 	}
-	reportAgreement(t, "agreement", table.String())
+	reportAgreement(t, "agreement", table.String()) // also if it was slow, which is no difference
+	if writes := took["write"]; len(writes) > 1000 && writes[len(writes)*99/100] > usuallyWithin {
+		t.Errorf("1 write of 100 is shown later than %s", usuallyWithin)
+	}
 }
 
 // andOperations is the same fault with more operations while it lasts.

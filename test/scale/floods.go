@@ -292,7 +292,8 @@ func (one *flood) row() string {
 
 func floodsReport(cfg config, m machine, all []*flood) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "# Floods\n\nWritten by `make flood` (`test/scale`) on %s. Do not edit.\n\n", m.Date)
+	fmt.Fprintf(&b, "# Floods\n\nWritten by `make flood FLOOD=\"-releases %d -namespaces %d -times %d -others %d\"` (`test/scale`) on %s. Do not edit.\n\n",
+		cfg.releases, cfg.namespaces, cfg.times, cfg.others, m.Date)
 	fmt.Fprintf(&b, "%d releases in %d namespaces. Machine: %s, which also ran the API server, etcd and all clients.\n\n", cfg.releases, cfg.namespaces, m)
 	fmt.Fprintf(&b, `One exporter took all of this, one after the other. Meanwhile a client scraped it every %s, as Prometheus does, and
 another one reloaded the status page, the page of a release, and both as JSON, every %s. Any answer but 200 fails the
