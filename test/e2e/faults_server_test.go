@@ -13,10 +13,10 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"path"
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -286,18 +286,18 @@ func relisted(what string, sign sign, with meddler) fault {
 // The end waits until a list is asked for.
 func (s *stage) startOver(t *testing.T, lists meddler) (end func()) {
 	t.Helper()
-	var left atomic.Int64
-	left.Store(int64(len(s.storages)))
+	var listed sync.Map // by resource; until then each answer that is lost with its connection is repeated
 	asked := make(chan struct{})
 	var once sync.Once
 	passAll := s.meddle(t, func(w http.ResponseWriter, r *http.Request, pass http.Handler) {
 		resumes := r.URL.Query().Get("watch") == "true" && !streamsList(r)
 		switch {
-		case resumes && left.Add(-1) >= 0:
+		case resumes && !has(&listed, path.Base(r.URL.Path)):
 			writeStatus(w, metav1.Status{Reason: metav1.StatusReasonExpired, Code: http.StatusGone})
 		case resumes, readsPayload(r):
 			pass.ServeHTTP(w, r)
 		default:
+			listed.Store(path.Base(r.URL.Path), true)
 			once.Do(func() { close(asked) })
 			lists(w, r, pass)
 		}
@@ -310,6 +310,11 @@ func (s *stage) startOver(t *testing.T, lists meddler) (end func()) {
 		}
 		passAll()
 	}
+}
+
+func has(m *sync.Map, key string) bool {
+	_, ok := m.Load(key)
+	return ok
 }
 
 func passesOn(w http.ResponseWriter, r *http.Request, pass http.Handler) { pass.ServeHTTP(w, r) }
