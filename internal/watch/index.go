@@ -57,7 +57,7 @@ func (x index) Insert(key release.Key, rev *release.Revision) {
 	old.Revision = rev
 }
 
-// Remove removes a revision.
+// Remove removes a revision. The release is gone when it is refreshed without one.
 func (x index) Remove(key release.Key, rev *release.Revision) {
 	e := x[key]
 	if e == nil {
@@ -69,9 +69,9 @@ func (x index) Remove(key release.Key, rev *release.Revision) {
 }
 
 // Retain removes the revisions of a storage in a namespace ("" for all) for which keep returns false, and returns
-// their releases.
+// their releases, which are to be refreshed.
 func (x index) Retain(storage release.Storage, namespace string, keep func(release.Key, *release.Revision) bool) []release.Key {
-	var of []release.Key
+	var affected []release.Key
 	for key, e := range x {
 		if namespace != "" && namespace != key.Namespace {
 			continue
@@ -79,10 +79,10 @@ func (x index) Retain(storage release.Storage, namespace string, keep func(relea
 		before := len(e.revisions)
 		e.revisions = slices.DeleteFunc(e.revisions, func(r revision) bool { return r.Storage == storage && !keep(key, r.Revision) })
 		if len(e.revisions) < before {
-			of = append(of, key)
+			affected = append(affected, key)
 		}
 	}
-	return of
+	return affected
 }
 
 // SetPayload sets the payload of a revision and reports whether the release as shown changed. It does nothing

@@ -92,9 +92,9 @@ func (s *source) run(ctx context.Context) error {
 			return fmt.Errorf("watch %s %s: %w", s.storage, s.where(), err)
 		}
 		switch {
-		case lived > 5*time.Second:
+		case lived > longEnough:
 			short = 0
-		case lived > 200*time.Millisecond: // it was not rejected at once
+		case lived > atOnce:
 			short = min(short, quickFollows-1)
 		}
 		short++
@@ -103,8 +103,13 @@ func (s *source) run(ctx context.Context) error {
 	return nil
 }
 
-// quickFollows is after how many short watches in a row the time between two informers becomes long.
-const quickFollows = 10
+const (
+	// quickFollows is after how many short watches in a row the time between two informers becomes long.
+	quickFollows = 10
+	// A watch that lived for less than atOnce was rejected at once; one that lived for more than longEnough was not short.
+	atOnce     = 200 * time.Millisecond
+	longEnough = 5 * time.Second
+)
 
 // followDelay is the time between two informers, after some in a row whose watch was short. Each of them lists. A fault
 // of some seconds is soon over for the exporter, too; one that lasts must not cost the API server many lists.
