@@ -122,18 +122,25 @@ bin/cyclonedx-gomod: test/tools/cyclonedx-gomod/go.mod test/tools/cyclonedx-gomo
 
 ##### Checks
 
+# These kill the API server of all end-to-end tests, so they run alone. They mostly wait; the unit tests run meanwhile, and
+# leave them the CPU that they need.
+alone := ^(TestAgreement|TestFaults|TestClock|TestOutages)$$
 .PHONY: test
 test: ## Run all tests, including end-to-end tests
 	$(call each,$(programs:%=bin/%) $(test_image) $(test_tools))
+	@echo "unit tests, and end-to-end tests of faults"
+	@nice $(MAKE) unit & unit=$$!; $(GO) test -count=1 -timeout 20m -run '$(alone)' ./test/e2e; code=$$?; wait $$unit && exit $$code
+	@echo "all other end-to-end tests"
+	@$(GO) test -count=1 -timeout 20m -parallel 4 -skip '$(alone)' ./test/e2e/...
+
+.PHONY: unit
+unit:
 	@race=-race; $(GO) build -race runtime/cgo 2>/dev/null || race=; \
-	if [ "$$race" ]; then echo "unit tests, with the race detector"; \
-	else echo "unit tests, without the race detector: it needs a C compiler"; fi; \
-	$(GO) test $$race $$($(GO) list ./... | grep -v /test/e2e)
+	[ "$$race" ] || echo "without the race detector: it needs a C compiler"; \
+	$(GO) test $$race ./cmd/... ./internal/... ./test/support/...
+	@$(GO) test $$($(GO) list ./test/... | grep -v '/test/e2e\|/test/support')
 	@$(GO) test -C image ./...
-	@echo "tests of the control plane (about half a minute)"
 	@cd test/cluster && CGO_ENABLED=0 $(GO) test -vet=off ./...
-	@echo "end-to-end tests"
-	@$(GO) test -count=1 -timeout 20m ./test/e2e/...
 
 .PHONY: agree
 agree: ## Compare metrics with records after random operations and outages (OPERATIONS=50000 SEED=1 OUTAGES=5s,20s,60s,180s OUT=docs/agreement.md)

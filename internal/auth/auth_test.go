@@ -59,6 +59,9 @@ func (k *kubernetes) ask(ctx context.Context, resource, what string) error {
 		defer k.mu.Unlock()
 		k.running--
 	}()
+	if delay == 0 {
+		return err
+	}
 	select {
 	case <-time.After(delay):
 		return err

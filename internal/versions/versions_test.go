@@ -137,9 +137,11 @@ func (r repository) Ask(ctx context.Context, chart, _ string, last *chartrepo.An
 	case !ok:
 		r.mu.Unlock()
 		defer r.mu.Lock()
-		select {
-		case <-time.After(r.delay):
-		case <-ctx.Done():
+		if r.delay > 0 {
+			select {
+			case <-time.After(r.delay):
+			case <-ctx.Done():
+			}
 		}
 		return chartrepo.Reply{Result: "error", Err: errors.New("connection refused")}
 	case reply.Result == "not_modified":

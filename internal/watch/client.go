@@ -158,9 +158,11 @@ func (c *client) relay(w apiwatch.Interface, to chan<- apiwatch.Event, stopped <
 				}
 				return
 			}
-			select {
-			case <-time.After(hold):
-			case <-stopped:
+			if hold > 0 {
+				select {
+				case <-time.After(hold):
+				case <-stopped:
+				}
 			}
 			return
 		}

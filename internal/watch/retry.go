@@ -170,7 +170,11 @@ func (r *retries) pause(ctx context.Context, delay time.Duration, back <-chan st
 	return false
 }
 
+// sleep waits until the delay, which may be 0, has passed, or the context ends.
 func sleep(ctx context.Context, delay time.Duration) {
+	if delay <= 0 {
+		return // a timer costs more
+	}
 	select {
 	case <-time.After(delay):
 	case <-ctx.Done():

@@ -142,7 +142,7 @@ func (s *stage) cycles(t *testing.T, faults []fault, report *faultReport) {
 			t.Run(fmt.Sprintf("cycle %d of %d: %s", n+1, cycles, f.what), func(t *testing.T) { s.suffer(t, f, 0) })
 		}
 	}
-	warm := max(*faultCycles/4, 5) // After some dozens the heap does not grow any more: see docs/faults.md.
+	warm := *faultCycles / 4 // After some dozens the heap does not grow any more: see docs/faults.md.
 	run(warm)
 	before := s.holds(t)
 	run(*faultCycles)

@@ -72,7 +72,7 @@ func TestHostileRecords(t *testing.T) {
 	neighbor := shown(write(t, victim, cluster.Secret("neighbor", 1, "deployed", validPayload())), "valid")
 	eventually(t, patience, e.shows(neighbor, victim))
 	want := maps.Clone(neighbor)
-	shows := e.compares(want, func(all series) { all.inNamespaces(victim, attacker) })
+	shows := e.compares(want, isAbout(victim, attacker), nil)
 	all := attacks(victim)
 	var texts []string // releases whose chart is called by a hostile text
 	for i, name := range slices.Sorted(maps.Keys(all)) {

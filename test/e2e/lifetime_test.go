@@ -102,7 +102,7 @@ func withoutDescriptors(t *testing.T, s *stage) func() {
 }
 
 // fill creates many releases in a new namespace, whose charts say of themselves what has the given number of letters. It
-// returns the series of all of them.
+// returns the series of all of them, and deletes them after the test: exporters of other tests have them, too.
 func fill(t *testing.T, releases, letters int) (namespace string, want series) {
 	t.Helper()
 	namespace = newNamespace(t, "many")
@@ -137,6 +137,12 @@ func fill(t *testing.T, releases, letters int) (namespace string, want series) {
 	}
 	close(numbers)
 	writing.Wait()
+	t.Cleanup(func() {
+		all := metav1.ListOptions{}
+		if err := shared.client.CoreV1().Secrets(namespace).DeleteCollection(context.Background(), metav1.DeleteOptions{}, all); err != nil {
+			t.Error(err)
+		}
+	})
 	return namespace, want
 }
 

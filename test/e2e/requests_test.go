@@ -52,12 +52,12 @@ func auditEvents(t *testing.T, user string) []auditEvent {
 	text := expect.Value(os.ReadFile(shared.auditLog()))(t)
 	var events []auditEvent
 	// The last line may be incomplete.
-	for _, line := range lines(string(text[:bytes.LastIndexByte(text, '\n')+1])) {
-		if !strings.Contains(line, user) {
+	for line := range bytes.Lines(text[:bytes.LastIndexByte(text, '\n')+1]) {
+		if !bytes.Contains(line, []byte(user)) {
 			continue
 		}
 		var e auditEvent
-		expect.NoError(t, json.Unmarshal([]byte(line), &e))
+		expect.NoError(t, json.Unmarshal(line, &e))
 		events = append(events, e)
 	}
 	return events
