@@ -184,7 +184,7 @@ fuzz_targets = $(shell grep -ro --include=*_test.go '^func Fuzz[A-Za-z]*' intern
 fuzz: ## Fuzz all that reads what others write (FUZZTIME=30s each; FUZZ=-parallel=1 adds flags, OUT=docs/fuzzing.md counts)
 	@rm -f bin/fuzz.md
 	@for target in $(fuzz_targets); do echo $$target; \
-		$(GO) test ./internal/$${target%/*} -run '^$$' -fuzz "^$${target#*/}$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x $(FUZZ) 2>&1 | \
+		$(GO) test -toolexec $(CURDIR)/test/fuzz-compile ./internal/$${target%/*} -run '^$$' -fuzz "^$${target#*/}$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x $(FUZZ) 2>&1 | \
 		awk -v target=$$target '{ print; fflush() } / execs: / { time = $$3; execs = $$5; inputs = $$NF } /^ok/ { ok = 1 } \
 			END { sub(",", "", time); printf "| `%s` | %d | %s | %d |\n", target, execs, time, inputs >>"bin/fuzz.md"; exit !ok }' || exit 1; done
 	@[ -z "$(OUT)" ] || { awk -f test/fuzz.awk bin/fuzz.md $(OUT) $(OUT) >bin/fuzz.new && mv bin/fuzz.new $(OUT); }

@@ -270,8 +270,8 @@ func TestAClientThatAsksForEverMore(t *testing.T) {
 		connections int
 		patience    time.Duration
 	}{
-		"and waits for the answers": {200, time.Minute},
-		"and gives up at once":      {20, 50 * time.Millisecond},
+		"and waits for the answers": {100, time.Minute},
+		"and gives up at once":      {8, 50 * time.Millisecond},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

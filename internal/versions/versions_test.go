@@ -280,7 +280,7 @@ func TestAnExporterThatIsStartingIsScrapedSoonAgain(t *testing.T) {
 func TestARepositoryIsAskedOncePerInterval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, oneIndex)
-		for i := range 2000 {
+		for i := range 200 {
 			w.releases["one"] = append(w.releases["one"], fmt.Sprintf("a/web-%d app-%d 1.0.0", i, i))
 		}
 		w.has("prom", map[string][]string{"app-1": {"1.0.0"}})
@@ -452,12 +452,13 @@ func TestAnOldAnswerOfTheStateFileIsNotTheLast(t *testing.T) {
 }
 
 func TestADeadRegistryIsNotAskedForEachChart(t *testing.T) {
+	const charts = 200
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, "repositories: [{name: own, url: oci://registry.example.com/helm}, {name: prom, url: https://charts.example.com}]\nrules: [{chart: own-*, repository: own}]\n")
 		w.has("prom", map[string][]string{"app": {"1.0.0"}})
 		w.releases["one"] = []string{"a/app app 1.0.0"}
 		w.delay = 30 * time.Second // of what does not answer
-		for i := range 1000 {
+		for i := range charts {
 			w.releases["one"] = append(w.releases["one"], fmt.Sprintf("a/own-%d own-%d 1.0.0", i, i))
 		}
 		tracker, _ := w.start(t, nil, exporterOne)
@@ -473,12 +474,12 @@ func TestADeadRegistryIsNotAskedForEachChart(t *testing.T) {
 			t.Errorf("the log has %d lines about it, want 1", n)
 		}
 		w.set(func() {
-			for i := range 1000 {
+			for i := range charts {
 				w.has(fmt.Sprintf("own own-%d", i), map[string][]string{fmt.Sprintf("own-%d", i): {"1.0.0"}})
 			}
 		})
 		pass(time.Hour)
-		if got := tracker.View().Repositories[0]; got.Charts != 1000 || got.Failure != nil {
+		if got := tracker.View().Repositories[0]; got.Charts != charts || got.Failure != nil {
 			t.Errorf("an hour after it is back: %+v", got)
 		}
 	})
