@@ -127,7 +127,10 @@ func (e Exporter) parse(text io.Reader) ([]outdated.Release, error) {
 			}
 		}
 	}
-	if err := errors.Join(lines.Err(), flush()); err != nil {
+	if err := lines.Err(); err != nil {
+		return nil, err
+	}
+	if err := flush(); err != nil {
 		return nil, err
 	}
 	if !found {

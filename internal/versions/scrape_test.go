@@ -1,11 +1,14 @@
 package versions
 
 import (
+	"errors"
+	"io"
 	"net/url"
 	"os"
 	"slices"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
@@ -54,4 +57,21 @@ func FuzzScrape(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestMoreReleasesThanCanBe(t *testing.T) {
+	text := strings.Repeat(family+"{name=\"a\"} 1\n", maxReleases+1)
+	got, err := Exporter{}.parse(strings.NewReader(text))
+	if got != nil || err == nil || !strings.Contains(err.Error(), "--total-shards") {
+		t.Errorf("got %d releases and %v", len(got), err)
+	}
+}
+
+// TestAScrapeThatIsCutOff expects why it was, and nothing about the line that is cut off.
+func TestAScrapeThatIsCutOff(t *testing.T) {
+	cutOff := errors.New("cut off")
+	got, err := Exporter{}.parse(io.MultiReader(strings.NewReader(family+"{name"), iotest.ErrReader(cutOff)))
+	if got != nil || err != cutOff {
+		t.Errorf("got %v and %v", got, err)
+	}
 }
