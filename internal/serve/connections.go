@@ -19,8 +19,8 @@ const (
 	sendBuffer = 128 << 10
 )
 
-// mayIdle is how long a connection has no request before it is closed rather than one that has.
-const mayIdle = time.Second
+// longIdle is how long a connection has no request before it is closed for a new one, rather than one that has.
+const longIdle = time.Second
 
 // connections bounds the connections of one address. When there is one too many, the one that has had no request for
 // longest is closed, and if none has been so for a while, the one whose request takes longest: a client that comes
@@ -85,7 +85,7 @@ func (c *connections) victim(newest net.Conn, now time.Time) net.Conn {
 			idle = conn
 		}
 	}
-	if idle != nil && now.Sub(c.open[idle].since) >= mayIdle {
+	if idle != nil && now.Sub(c.open[idle].since) >= longIdle {
 		return idle
 	}
 	return oldest

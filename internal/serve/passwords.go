@@ -13,10 +13,10 @@ const (
 	// maxPasswords is how many headers with a valid password are remembered.
 	maxPasswords = 1024
 	// maxGuesses is how many requests wait for the check of a password that is not known to be valid, of which
-	// maxGuessesOfOne come from one address, and mayGuess for how long.
+	// maxGuessesOfOne come from one address, and guessTimeout for how long.
 	maxGuesses      = 16
 	maxGuessesOfOne = 2
-	mayGuess        = 5 * time.Second
+	guessTimeout    = 5 * time.Second
 )
 
 // passwords keeps requests with wrong passwords from holding up those with the right one. The toolkit checks one
@@ -89,7 +89,7 @@ func (p *passwords) take(req *http.Request) (leave func(), ok bool) {
 		return nil, false
 	}
 	defer p.wait(address, -1)
-	late := time.NewTimer(mayGuess)
+	late := time.NewTimer(guessTimeout)
 	defer late.Stop()
 	select {
 	case p.turn <- struct{}{}:

@@ -15,15 +15,15 @@ const (
 	// maxScrapes is how many scrapes are answered at once. Each may hold its own snapshot for as long as its client
 	// takes to read it.
 	maxScrapes = 16
-	// maxWaiting is how many scrapes wait for a place, and mayWait how long. Prometheus gives up after ten seconds by
+	// maxWaiting is how many scrapes wait for a place, and waitTimeout how long. Prometheus gives up after ten seconds by
 	// default.
-	maxWaiting = 64
-	mayWait    = 5 * time.Second
-	// mayRead is how long a client may take to read its response while nobody waits for its place.
-	mayRead = time.Minute
-	// While others wait, it may be mayLag behind one that reads minRate bytes per second, and less if more than
+	maxWaiting  = 64
+	waitTimeout = 5 * time.Second
+	// scrapeTimeout is how long a client may take to read its response while nobody waits for its place.
+	scrapeTimeout = time.Minute
+	// While others wait, it may be maxLag behind one that reads minRate bytes per second, and less if more than
 	// maxScrapes wait: so the last of maxWaiting gets a place in time, even if all before it read nothing.
-	mayLag  = 2 * time.Second
+	maxLag  = 2 * time.Second
 	minRate = 1 << 20
 )
 
@@ -84,7 +84,7 @@ func (p *places) await(ctx context.Context) bool {
 		one.limit()
 	}
 	p.mu.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, mayWait)
+	ctx, cancel := context.WithTimeout(ctx, waitTimeout)
 	defer cancel()
 	return p.free.Acquire(ctx, 1) == nil
 }
@@ -130,10 +130,10 @@ func (p *place) limit() {
 	if p.began.IsZero() {
 		return
 	}
-	may := mayRead
+	limit := scrapeTimeout
 	if waiting := p.waiting.Load(); waiting > 0 {
-		may = mayLag*maxScrapes/time.Duration(max(waiting, maxScrapes)) + time.Duration(p.written)*time.Second/minRate
+		limit = maxLag*maxScrapes/time.Duration(max(waiting, maxScrapes)) + time.Duration(p.written)*time.Second/minRate
 	}
 	// An error means that the timeout of the server has to do.
-	_ = http.NewResponseController(p.ResponseWriter).SetWriteDeadline(p.began.Add(may - p.spent))
+	_ = http.NewResponseController(p.ResponseWriter).SetWriteDeadline(p.began.Add(limit - p.spent))
 }

@@ -156,8 +156,8 @@ func TestWhichConnectionIsClosed(t *testing.T) {
 		pause         time.Duration // before the last one
 		closed        int
 	}{
-		"the one that was used longest ago": {first: http.StateActive, others: http.StateIdle, pause: mayIdle, closed: 1},
-		"one that sends no request":         {first: http.StateActive, others: http.StateNew, pause: mayIdle, closed: 1},
+		"the one that was used longest ago": {first: http.StateActive, others: http.StateIdle, pause: longIdle, closed: 1},
+		"one that sends no request":         {first: http.StateActive, others: http.StateNew, pause: longIdle, closed: 1},
 		"a request, if none waits for long": {first: http.StateActive, others: http.StateNew, closed: 0},
 		"the longest request":               {first: http.StateActive, others: http.StateActive, pause: time.Minute, closed: 0},
 	} {
@@ -258,7 +258,7 @@ func TestWrongPasswordsHoldUpNobody(t *testing.T) {
 					switch code, took := scrape(fmt.Sprint(i, " ", n)); {
 					case code == http.StatusTooManyRequests:
 						<-time.After(100 * time.Millisecond)
-					case code != http.StatusUnauthorized || took > mayGuess+checkTime:
+					case code != http.StatusUnauthorized || took > guessTimeout+checkTime:
 						t.Errorf("a wrong password got %d after %s", code, took)
 					}
 				}
