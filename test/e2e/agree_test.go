@@ -59,6 +59,7 @@ func TestAgreement(t *testing.T) {
 	faults := slices.DeleteFunc(slices.Concat(serverFaults, []fault{exporterKilled}), func(f fault) bool { return !f.quick && *operations < 1000 })
 	w.Shuffle(len(faults), func(i, j int) { faults[i], faults[j] = faults[j], faults[i] })
 	took := make(map[string][]time.Duration)
+	var late []string
 	between := max(*operations/60, 80) // operations between two faults
 	for suffered := 0; w.did < *operations; {
 		kind := "write"
@@ -85,7 +86,7 @@ func TestAgreement(t *testing.T) {
 		}
 		after := w.agrees(t, s.exporter, healedWithin)
 		if took[kind] = append(took[kind], after); after > rightWithin {
-			t.Errorf("right only %s after a %s, %d operations from the start", short(after), kind, w.did)
+			late = append(late, fmt.Sprintf("right only %s after a %s, %d operations from the start", short(after), kind, w.did))
 		}
 	}
 	var table strings.Builder
@@ -102,6 +103,9 @@ func TestAgreement(t *testing.T) {
 		}
 	}
 	reportAgreement(t, "agreement", table.String()) // also if it was slow, which is no difference
+	for _, what := range late {
+		t.Error(what)
+	}
 	if writes := took["write"]; len(writes) > 1000 && writes[len(writes)*99/100] > usuallyWithin {
 		t.Errorf("1 write of 100 is shown later than %s", usuallyWithin)
 	}
