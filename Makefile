@@ -124,14 +124,18 @@ bin/cyclonedx-gomod: test/tools/cyclonedx-gomod/go.mod test/tools/cyclonedx-gomo
 
 # These kill the API server of all end-to-end tests, so they run alone. They mostly wait; the unit tests run meanwhile, and
 # leave them the CPU that they need.
-alone := ^(TestAgreement|TestFaults|TestClock|TestOutages)$$
+alone := ^(TestAgreement|TestFaults|TestOutages)$$
 .PHONY: test
 test: ## Run all tests, including end-to-end tests
 	$(call each,$(programs:%=bin/%) $(test_image) $(test_tools))
 	@echo "unit tests, and end-to-end tests of faults"
-	@nice $(MAKE) unit & unit=$$!; $(GO) test -count=1 -timeout 20m -run '$(alone)' ./test/e2e; code=$$?; wait $$unit && exit $$code
+	@nice $(MAKE) unit & unit=$$!; $(MAKE) alone; code=$$?; wait $$unit && exit $$code
 	@echo "all other end-to-end tests"
 	@$(GO) test -count=1 -timeout 20m -parallel 4 -skip '$(alone)' ./test/e2e/...
+
+.PHONY: alone
+alone:
+	@$(GO) test -count=1 -timeout 20m -run '$(alone)' ./test/e2e
 
 .PHONY: unit
 unit:

@@ -158,7 +158,7 @@ func (c *client) relay(w apiwatch.Interface, to chan<- apiwatch.Event, stopped <
 				}
 				return
 			}
-			if hold > 0 {
+			if hold > 0 { // see sleep
 				select {
 				case <-time.After(hold):
 				case <-stopped:
